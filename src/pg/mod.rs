@@ -1,0 +1,9 @@
+//! Postgres' words: names, positions, connections, catalog queries, the replication protocol. Only this room
+//! opens connections to Postgres.
+
+pub mod catalog;
+pub mod connect;
+pub mod conninfo;
+pub mod lsn;
+pub mod name;
+pub mod replication;

@@ -1,0 +1,113 @@
+//! Durations and sizes as the operator writes them: always with a unit.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
+
+/// A length of time: `200ms`, `5s`, `10m`, `72h`, `3d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+/// A number of bytes: `512B`, `1MB`, `20GB`; powers of 1024, as in `postgresql.conf`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+const SPAN_UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const SIZE_UNITS: [(&str, u64); 5] =
+    [("B", 1), ("kB", 1 << 10), ("MB", 1 << 20), ("GB", 1 << 30), ("TB", 1 << 40)];
+
+fn parse_quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let factor = units.iter().find(|(name, _)| *name == unit.trim_start())?.1;
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// The largest unit that divides the value, so that what was written `5s` is shown `5s`.
+fn show_quantity(value: u64, units: &[(&str, u64)]) -> String {
+    let (unit, factor) =
+        units.iter().rev().find(|(_, factor)| value > 0 && value % factor == 0).unwrap_or(&units[0]);
+    format!("{}{unit}", value / factor)
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Span, String> {
+        parse_quantity(text, &SPAN_UNITS).map(|ms| Span(Duration::from_millis(ms))).ok_or_else(|| {
+            format!(
+                "`{text}` is not a duration: write a whole number and a unit, like 200ms, 5s, 10m, 72h or 3d"
+            )
+        })
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        f.write_str(&show_quantity(ms, &SPAN_UNITS))
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Size, String> {
+        parse_quantity(text, &SIZE_UNITS).map(Size).ok_or_else(|| {
+            format!("`{text}` is not a size: write a whole number and a unit, like 64kB, 1MB or 20GB")
+        })
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&show_quantity(self.0, &SIZE_UNITS))
+    }
+}
+
+macro_rules! as_text {
+    ($type:ident, $pattern:literal, $doc:literal) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern, "description": $doc })
+            }
+        }
+    };
+}
+as_text!(Span, "^[0-9]+ *(ms|s|m|h|d)$", "A duration with its unit: 200ms, 5s, 10m, 72h, 3d.");
+as_text!(Size, "^[0-9]+ *(B|kB|MB|GB|TB)$", "A size with its unit, powers of 1024: 64kB, 1MB, 20GB.");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_what_is_shown() {
+        for text in ["200ms", "5s", "10m", "72h", "0ms"] {
+            assert_eq!(text.parse::<Span>().unwrap().to_string(), if text == "72h" { "3d" } else { text });
+        }
+        assert_eq!("1MB".parse::<Size>().unwrap(), Size(1_048_576));
+        assert_eq!("1536kB".parse::<Size>().unwrap().to_string(), "1536kB");
+    }
+
+    #[test]
+    fn a_number_without_a_unit_is_refused() {
+        for text in ["5", "s", "", "-5s", "5 parsecs", "99999999999999999999s", "1.5s"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+}

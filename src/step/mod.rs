@@ -1,0 +1,102 @@
+//! Steps: one small type per effect. Each looks, does, and takes back; each of the three may run twice.
+
+use crate::error::Result;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{collections::BTreeMap, fmt};
+
+/// Stable name of a step, unique in a runbook: `fence/stop-writes`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepId(String);
+
+impl StepId {
+    /// From `phase/verb-noun`.
+    pub fn new(id: impl Into<String>) -> StepId {
+        StepId(id.into())
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a look saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// The effect is not there.
+    Absent,
+    /// The effect is there, exactly as this step would make it.
+    Present,
+    /// Something is there under our name that is not what we would make.
+    Conflict(String),
+}
+
+/// Whether a step may be taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reversal {
+    /// `undo` puts the world back.
+    Undo,
+    /// Once this has started, only going forward is safe.
+    PointOfNoReturn,
+}
+
+/// What steps wrote down for themselves and for later steps; journaled with the step's events.
+#[derive(Debug, Clone, Default)]
+pub struct Notes(BTreeMap<StepId, serde_json::Value>);
+
+impl Notes {
+    /// What a step wrote down, if it did and it still reads as a `T`.
+    pub fn get<T: DeserializeOwned>(&self, step: &StepId) -> Option<T> {
+        self.0.get(step).and_then(|note| serde_json::from_value(note.clone()).ok())
+    }
+
+    /// Keeps the newest note of a step.
+    pub fn put(&mut self, step: StepId, note: serde_json::Value) {
+        self.0.insert(step, note);
+    }
+
+    /// Forgets what a step wrote down, when it was taken back.
+    pub fn remove(&mut self, step: &StepId) {
+        self.0.remove(step);
+    }
+}
+
+/// One durable unit of a migration over a world `W`.
+///
+/// Plain data: making and naming one does no I/O. A crash can fall between an effect and the journal, so `apply`
+/// and `undo` must each be safe to run again, and `check` must see a half-made effect as `Absent` (apply again heals
+/// it) or as a `Conflict`.
+#[async_trait]
+pub trait Step<W: Sync>: Send + Sync {
+    /// Its name.
+    fn id(&self) -> StepId;
+    /// What it does, one line in the imperative.
+    fn title(&self) -> String;
+    /// SQL or commands it will run, as far as they are known beforehand, for `migrate plan`.
+    fn shows(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Whether it may be taken back.
+    fn reversal(&self) -> Reversal {
+        Reversal::Undo
+    }
+    /// What must be on record before the effect (what was there before it, say). Asked once, journaled with `Started`.
+    async fn intent(&self, _world: &W, _notes: &Notes) -> Result<Option<serde_json::Value>> {
+        Ok(None)
+    }
+    /// Looks, without any effect.
+    async fn check(&self, world: &W, notes: &Notes) -> Result<Standing>;
+    /// Makes the effect. What it returns is journaled with `Applied` and replaces the intent.
+    async fn apply(&self, world: &W, notes: &Notes) -> Result<Option<serde_json::Value>>;
+    /// Takes the effect back.
+    async fn undo(&self, world: &W, notes: &Notes) -> Result<()>;
+}
