@@ -7,3 +7,5 @@ pub mod conninfo;
 pub mod lsn;
 pub mod name;
 pub mod replication;
+mod tls;
+mod transport;
