@@ -20,6 +20,68 @@ pub struct Facts {
     /// Proved by an advisory lock taken on one and seen on the other.
     #[serde(default)]
     pub same_database: bool,
+    /// Programs and services besides the two databases, as they were seen.
+    #[serde(default)]
+    pub outside: Vec<OutsideFact>,
+    /// The names we are about to use on the servers; empty when they are not known yet.
+    #[serde(default)]
+    pub names: OurNames,
+}
+
+/// The names of ours that must be free, or ours already.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OurNames {
+    /// Replication slots on blue.
+    pub slots: Vec<String>,
+    /// Publications on blue.
+    pub publications: Vec<String>,
+}
+
+/// Something besides the two databases that the plan needs: a program, a pooler, the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutsideFact {
+    /// What was looked at, as an operator would call it: `pg_dump`, `PgBouncer 10.0.0.5:6432`. Never with a secret.
+    pub object: String,
+    /// Which kind of thing, and what was wrong with it, if anything.
+    pub state: OutsideState,
+    /// What was seen: a version, a message of the other side. One sentence or empty; never with a secret.
+    pub detail: String,
+}
+
+/// What was seen of a thing outside. Each state but the `…Good` ones is judged by a check of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutsideState {
+    /// pg_dump was found and is new enough.
+    PgDumpGood,
+    /// No pg_dump was found.
+    PgDumpMissing,
+    /// pg_dump is of an older major than blue and will refuse it.
+    PgDumpTooOld,
+    /// The pooler answers, and what we need of it is there.
+    PgBouncerGood,
+    /// The admin console cannot be reached.
+    PgBouncerUnreachable,
+    /// The entry pools by session, so PAUSE waits for every client to leave.
+    PgBouncerSessionMode,
+    /// The entry is not in the configuration, or comes from `*` or an `%include`.
+    PgBouncerEntryMissing,
+    /// The configuration file cannot be written, or not replaced in its directory.
+    PgBouncerConfigUnwritable,
+    /// The entry does not lead to blue now.
+    PgBouncerNotOnBlue,
+    /// The broker answers and keeps quorum queues on several nodes.
+    BrokerGood,
+    /// The broker cannot be reached or refuses us.
+    BrokerUnreachable,
+    /// The broker has one node: a lost disk loses the queue.
+    BrokerSingleNode,
+    /// The broker is too old, or does not offer quorum queues.
+    BrokerUnsuitable,
+    /// A program the plan names cannot be run.
+    CommandMissing,
 }
 
 /// One database and its server.
@@ -50,6 +112,12 @@ pub struct ServerFacts {
     pub sequences: Vec<Sequence>,
     /// Materialized views, sorted by name.
     pub materialized_views: Vec<TableName>,
+    /// Views, sorted by name.
+    #[serde(default)]
+    pub views: Vec<TableName>,
+    /// Columns whose type has no equality operator (json, point, …), sorted.
+    #[serde(default)]
+    pub incomparable_columns: Vec<IncomparableColumn>,
     /// Extensions: name and version.
     pub extensions: BTreeMap<String, String>,
     /// Extensions whose scripts the server has on disk: name and default version.
@@ -64,6 +132,9 @@ pub struct ServerFacts {
     pub subscriptions: Vec<String>,
     /// Walsenders in use.
     pub senders_used: u32,
+    /// Client connections in use, ours included.
+    #[serde(default)]
+    pub connections_used: u32,
     /// Large objects in this database.
     pub large_objects: u64,
     /// Prepared transactions of the whole server.
@@ -76,6 +147,35 @@ pub struct ServerFacts {
     pub ddl_fingerprint: String,
     /// End of WAL when we looked.
     pub wal_insert_lsn: Option<Lsn>,
+    /// What we left here ourselves, when schema `migrate` exists.
+    #[serde(default)]
+    pub ours: Option<Ours>,
+}
+
+/// A column that cannot be compared with `=`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IncomparableColumn {
+    /// Its table.
+    pub table: TableName,
+    /// Its name.
+    pub column: Ident,
+    /// Its type.
+    pub type_name: String,
+}
+
+/// What schema `migrate` on a server says. All `None` when a schema of that name is there that is not ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ours {
+    /// The side this database was given: `blue` or `green`.
+    pub side: Option<String>,
+    /// The plan that it was given it by.
+    pub plan: Option<String>,
+    /// The random name of this side.
+    pub nonce: Option<String>,
+    /// The attempt that is on, on green.
+    pub attempt: Option<u32>,
 }
 
 impl ServerFacts {
@@ -106,6 +206,9 @@ pub struct RoleFacts {
     pub create_in_database: bool,
     /// May set `session_replication_role`.
     pub replica_role: bool,
+    /// Sees other roles' sessions (`pg_read_all_stats`); without it old transactions of others stay hidden.
+    #[serde(default)]
+    pub sees_all_sessions: bool,
 }
 
 /// A table, partitioned table or partition.

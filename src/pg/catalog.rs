@@ -1,1 +1,193 @@
-//! To be written.
+//! Reads the facts of a database from its catalogs.
+
+use super::name::TableName;
+use crate::{
+    error::{Doing, Error, Kind, Result},
+    facts::{IncomparableColumn, Ours, Sequence, ServerFacts, Table, TableKind},
+    plan::{Side, TableSelection},
+};
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use tokio_postgres::Client;
+
+const SERVER: &str = include_str!("../../sql/facts/read_server.sql");
+const LISTS: &str = include_str!("../../sql/facts/read_lists.sql");
+const TABLES: &str = include_str!("../../sql/facts/read_tables.sql");
+const SEQUENCES: &str = include_str!("../../sql/facts/read_sequences.sql");
+const INCOMPARABLE: &str = include_str!("../../sql/facts/read_incomparable_columns.sql");
+const FINGERPRINT: &str = include_str!("../../sql/facts/read_fingerprint.sql");
+const OURS: &str = include_str!("../../sql/facts/read_ours.sql");
+const ATTEMPT: &str = include_str!("../../sql/facts/read_attempt.sql");
+const SEE_LOCK: &str = include_str!("../../sql/facts/see_lock.sql");
+
+/// How long all reading may take; the server ends a single statement after half of it.
+const READ_DEADLINE: Duration = Duration::from_secs(60);
+/// Tables asked for a first row in one statement.
+const ROWS_BATCH: usize = 100;
+
+/// Asking for sizes takes ACCESS SHARE, so somebody's ACCESS EXCLUSIVE would hold us up: not for long.
+const BEGIN: &str = "begin isolation level repeatable read read only; \
+    set local statement_timeout = '30s'; set local lock_timeout = '5s'; set local search_path = ''";
+
+/// Reads everything a plan or a check needs to know of a database, in one snapshot, changing nothing.
+///
+/// All tables are read, since unselected ones matter too (foreign keys, typos in a pattern); `selection` says which go
+/// into the fingerprint and, on green, which are asked whether they have a row. The connection must not be inside a
+/// transaction; when this future is dropped midway, the connection is left in one and must be closed.
+///
+/// # Errors
+/// [`Kind::Server`] when a query fails, [`Kind::Deadline`] after a minute. Nothing is ever changed.
+pub async fn read(client: &Client, side: Side, selection: &TableSelection) -> Result<ServerFacts> {
+    let reading = async {
+        client.batch_execute(BEGIN).await.doing(Kind::Server, || format!("cannot begin to read {side}"))?;
+        let facts = read_in_transaction(client, side, selection).await;
+        let ended = client.batch_execute("rollback").await;
+        let facts = facts?;
+        ended.doing(Kind::Server, || format!("cannot end reading {side}"))?;
+        Ok(facts)
+    };
+    match tokio::time::timeout(READ_DEADLINE, reading).await {
+        Ok(facts) => facts,
+        Err(_) => Err(Error::new(Kind::Deadline, format!("{side} did not give its facts within a minute"))
+            .hint("look for long locks on its catalogs, and at the network between")),
+    }
+}
+
+async fn read_in_transaction(client: &Client, side: Side, selection: &TableSelection) -> Result<ServerFacts> {
+    let mut parts = read_object(client, side, SERVER).await?;
+    parts.append(&mut read_object(client, side, LISTS).await?);
+    parts.insert("tables".into(), serde_json::Value::Array(Vec::new()));
+    parts.insert("sequences".into(), serde_json::Value::Array(Vec::new()));
+    parts.insert("ddl_fingerprint".into(), "".into());
+    let mut facts: ServerFacts = serde_json::from_value(serde_json::Value::Object(parts))
+        .doing(Kind::Bug, || format!("the facts of {side} are not of the expected shape"))?;
+    facts.tables = read_rows::<Table>(client, side, TABLES).await?;
+    facts.sequences = read_rows::<Sequence>(client, side, SEQUENCES).await?;
+    facts.incomparable_columns = read_rows::<IncomparableColumn>(client, side, INCOMPARABLE).await?;
+    facts.ours = read_ours(client, side).await?;
+    let selected: Vec<TableName> = facts
+        .tables
+        .iter()
+        .filter(|table| selection.selects(&table.name))
+        .map(|table| table.name.clone())
+        .collect();
+    facts.ddl_fingerprint = ddl_fingerprint(client, &selected).await?;
+    if side == Side::Green {
+        let sees_all_rows = facts.role.superuser || facts.role.bypass_rls;
+        let asked = facts.tables.iter_mut().filter(|table| {
+            // With `row_security = off` a table that hides rows from us answers with an error.
+            table.kind == TableKind::Plain
+                && table.readable
+                && (sees_all_rows || !table.row_security)
+                && selection.selects(&table.name)
+        });
+        read_first_rows(client, asked.collect()).await?;
+    }
+    Ok(facts)
+}
+
+async fn read_object(
+    client: &Client,
+    side: Side,
+    sql: &str,
+) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let row = client.query_one(sql, &[]).await.doing(Kind::Server, || cannot_read(side, sql))?;
+    parse_facts(side, row.get(0))
+}
+
+async fn read_rows<T: DeserializeOwned>(client: &Client, side: Side, sql: &str) -> Result<Vec<T>> {
+    let rows = client.query(sql, &[]).await.doing(Kind::Server, || cannot_read(side, sql))?;
+    rows.iter().map(|row| parse_facts(side, row.get(0))).collect()
+}
+
+fn parse_facts<T: DeserializeOwned>(side: Side, text: &str) -> Result<T> {
+    serde_json::from_str(text)
+        .doing(Kind::Bug, || format!("the facts of {side} are not of the expected shape: {text}"))
+}
+
+/// Names the query by the first line of its file.
+fn cannot_read(side: Side, sql: &str) -> String {
+    let title = sql.lines().next().and_then(|line| line.strip_prefix("-- ")).unwrap_or("facts");
+    format!("cannot read {side} ({title})")
+}
+
+async fn read_ours(client: &Client, side: Side) -> Result<Option<Ours>> {
+    let there = client
+        .query_one(
+            "select to_regnamespace('migrate') is not null, to_regclass('migrate.identity') is not null, \
+             to_regclass('migrate.attempt') is not null",
+            &[],
+        )
+        .await
+        .doing(Kind::Server, || format!("cannot look for schema migrate on {side}"))?;
+    let (schema, identity, attempt): (bool, bool, bool) = (there.get(0), there.get(1), there.get(2));
+    if !schema {
+        return Ok(None);
+    }
+    let mut ours = Ours::default();
+    if identity {
+        let row = client.query_opt(OURS, &[]).await.doing(Kind::Server, || cannot_read(side, OURS))?;
+        if let Some(row) = row {
+            ours.side = row.get(0);
+            ours.plan = row.get(1);
+            ours.nonce = row.get(2);
+        }
+    }
+    if attempt {
+        let row = client.query_opt(ATTEMPT, &[]).await.doing(Kind::Server, || cannot_read(side, ATTEMPT))?;
+        ours.attempt = row.and_then(|row| u32::try_from(row.get::<_, i32>(0)).ok());
+    }
+    Ok(Some(ours))
+}
+
+/// Asks tables that hold rows of their own for a first row.
+async fn read_first_rows(client: &Client, mut asked: Vec<&mut Table>) -> Result<()> {
+    for batch in asked.chunks_mut(ROWS_BATCH) {
+        let questions: Vec<String> =
+            batch.iter().map(|table| format!("exists (select from only {})", table.name)).collect();
+        let row = client
+            .query_one(&format!("select array[{}]", questions.join(", ")), &[])
+            .await
+            .doing(Kind::Server, || "cannot ask green's tables for a first row".into())?;
+        let answers: Vec<bool> = row.get(0);
+        for (table, answer) in batch.iter_mut().zip(answers) {
+            table.has_rows = Some(answer);
+        }
+    }
+    Ok(())
+}
+
+/// A digest of the shape of these tables and of what hangs on them: columns, constraints, indexes, triggers, rules,
+/// partitions, enums, domains. It says whether *this* side changed since; two servers' digests never compare. The
+/// gate's own triggers are left out.
+///
+/// # Errors
+/// [`Kind::Server`] when the query fails.
+pub async fn ddl_fingerprint(client: &Client, tables: &[TableName]) -> Result<String> {
+    let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    let row = client
+        .query_one(FINGERPRINT, &[&schemas, &names])
+        .await
+        .doing(Kind::Server, || "cannot take the DDL fingerprint".into())?;
+    Ok(row.get(0))
+}
+
+/// Whether two connections lead to the same database: a lock with a random key is taken on one and looked for on the
+/// other. Neither host names nor system identifiers can prove that: a pooler hides the first, a physical clone shares
+/// the second. Both must be direct connections or a pooler's session mode.
+///
+/// # Errors
+/// [`Kind::Server`] when a query fails. The lock ends with the question, or with the connection.
+pub async fn same_database(a: &Client, b: &Client) -> Result<bool> {
+    let (high, low): (i32, i32) = (rand::random(), rand::random());
+    let asking = "cannot ask whether blue and green are one database";
+    a.query_one("select pg_catalog.pg_advisory_lock($1, $2)", &[&high, &low])
+        .await
+        .doing(Kind::Server, || asking.into())?;
+    let seen = b.query_one(SEE_LOCK, &[&high, &low]).await;
+    let freed = a.query_one("select pg_catalog.pg_advisory_unlock($1, $2)", &[&high, &low]).await;
+    let seen = seen.doing(Kind::Server, || asking.into())?;
+    freed.doing(Kind::Server, || asking.into())?;
+    Ok(seen.get(0))
+}

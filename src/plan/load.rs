@@ -1,1 +1,443 @@
-//! To be written.
+//! Reads a plan and its SQL files: the only place of this room that touches files and the environment, and the only
+//! user of the YAML crate in the program.
+
+use super::{
+    Plan,
+    excerpt::{Spot, excerpt},
+    fit::{Misfit, Problem, fit},
+    node::{self, Node, NodeId, Reader, Value},
+};
+use crate::error::{Doing, Error, Kind, Result};
+use serde::de::DeserializeSeed;
+use std::{
+    cell::Cell,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+/// The largest plan we read, in bytes. A plan is a page or two; this keeps a wrong path from filling memory.
+const PLAN_BYTES_MAX: u64 = 1 << 20;
+/// The largest SQL file we read, in bytes.
+const SQL_BYTES_MAX: u64 = 64 << 20;
+
+/// A plan, and where it was.
+pub struct Loaded {
+    /// What the operator wrote, variables replaced.
+    pub plan: Plan,
+    /// The file, as it was named to us.
+    pub path: PathBuf,
+    /// Its directory; the plan's paths are relative to it.
+    pub base_dir: PathBuf,
+    /// The file's text, variables *not* replaced.
+    pub text: String,
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The text may hold a password that should have been a variable.
+        f.debug_struct("Loaded").field("path", &self.path).field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+/// One SQL file of the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlFile {
+    /// Its path relative to the plan, with `/`; this is what messages name.
+    pub name: String,
+    /// What is in it.
+    pub text: String,
+}
+
+/// Reads a plan. `env` gives the value of an environment variable, if it is set.
+///
+/// `${NAME}` is replaced in values, after the YAML was parsed, so that a value can never change the structure; `$${`
+/// is a literal `${`. Keys are never expanded.
+///
+/// # Errors
+/// [`Kind::Plan`], with file, line, column, the line itself and what to do. A variable's value is never in it.
+pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded> {
+    let text = read_text(path, PLAN_BYTES_MAX, "plan")?;
+    let plan = parse(&text, &path.display().to_string(), env)?;
+    let base_dir = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    Ok(Loaded { plan, path: path.to_owned(), base_dir, text })
+}
+
+/// Reads a plan from a text; `name` stands for the file in messages.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan> {
+    let source = Source { text, name };
+    let mut tree = source.read_tree()?;
+    if let Some((first, key)) = node::duplicate_key(&tree) {
+        let line = source.spot_of(first).map_or(0, |spot| spot.line);
+        let word = key.as_key().unwrap_or("?");
+        return Err(source
+            .error(
+                source.spot_of(key.id),
+                format!("the key `{word}` is given twice; the first is on line {line}"),
+            )
+            .hint("keep one of the two"));
+    }
+    expand(&mut tree, &mut Vec::new(), env).map_err(|trouble| source.unexpanded(&trouble))?;
+    fit(&tree).map_err(|misfit| source.misfit(&misfit))
+}
+
+/// Reads the plan's SQL files, in the plan's order; a `*` in a path gives its matches in name order.
+///
+/// # Errors
+/// [`Kind::Plan`] when a file is missing, a pattern matches nothing, a file is named twice, or is not UTF-8.
+pub fn load_sql(plan: &Plan, base_dir: &Path) -> Result<Vec<SqlFile>> {
+    let mut files: Vec<SqlFile> = Vec::new();
+    for (at, pattern) in plan.schema.sql.iter().enumerate() {
+        let field = format!("schema.sql[{at}]");
+        let names = matches(base_dir, pattern).doing(Kind::Plan, || {
+            format!("`{field}`: cannot look for `{pattern}` in {}", base_dir.display())
+        })?;
+        if names.is_empty() {
+            return Err(Error::new(
+                Kind::Plan,
+                format!("`{field}`: nothing matches `{pattern}` in {}", base_dir.display()),
+            )
+            .hint("paths of a plan are relative to the plan's own directory"));
+        }
+        for name in names {
+            if files.iter().any(|file| file.name == name) {
+                return Err(Error::new(Kind::Plan, format!("`{field}`: {name} is already in the list"))
+                    .hint("a file is run once; make the patterns of `schema.sql` not overlap"));
+            }
+            let text = read_text(&base_dir.join(&name), SQL_BYTES_MAX, "SQL file")?;
+            files.push(SqlFile { name, text });
+        }
+    }
+    Ok(files)
+}
+
+/// The paths under `base` that match; `*` in a component stands for any run of characters, never for a leading dot.
+fn matches(base: &Path, pattern: &str) -> io::Result<Vec<String>> {
+    let mut found = vec![String::new()];
+    if pattern.starts_with('/') {
+        found = vec!["/".into()];
+    }
+    for component in pattern.split('/').filter(|component| !component.is_empty()) {
+        let mut next = Vec::new();
+        for parent in &found {
+            let join = |name: &str| match parent.as_str() {
+                "" => name.to_owned(),
+                parent if parent.ends_with('/') => format!("{parent}{name}"),
+                parent => format!("{parent}/{name}"),
+            };
+            if !component.contains('*') {
+                next.extend(Some(join(component)).filter(|path| base.join(path).exists()));
+                continue;
+            }
+            let directory = base.join(parent);
+            if !directory.is_dir() {
+                continue;
+            }
+            let mut names = Vec::new();
+            for entry in fs::read_dir(directory)? {
+                names.extend(entry?.file_name().into_string().ok());
+            }
+            names.retain(|name| !name.starts_with('.') && super::types::glob(component, name));
+            names.sort();
+            next.extend(names.iter().map(|name| join(name)));
+        }
+        found = next;
+    }
+    Ok(found)
+}
+
+fn read_text(path: &Path, bytes_max: u64, what: &str) -> Result<String> {
+    let shown = path.display();
+    let meta = match fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::new(Kind::Plan, format!("{shown}: there is no such file"))
+                .hint(format!("give the path of a {what}")));
+        }
+        Err(error) => {
+            return Err(Error::new(Kind::Plan, format!("{shown}: the {what} cannot be read")).source(error));
+        }
+    };
+    if meta.is_dir() {
+        return Err(Error::new(Kind::Plan, format!("{shown}: this is a directory, not a {what}"))
+            .hint(format!("name the {what} itself")));
+    }
+    if meta.len() > bytes_max {
+        return Err(Error::new(
+            Kind::Plan,
+            format!("{shown}: {} bytes are too many for a {what}, {bytes_max} are the limit", meta.len()),
+        ));
+    }
+    let bytes = fs::read(path).doing(Kind::Plan, || format!("{shown}: the {what} cannot be read"))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Error::new(Kind::Plan, format!("{shown}:{line}: this is not UTF-8 text"))
+            .hint("save the file as UTF-8")
+    })
+}
+
+/// Why a variable could not be replaced.
+struct Unexpanded {
+    at: NodeId,
+    field: String,
+    what: ExpandTrouble,
+}
+
+enum ExpandTrouble {
+    NotSet(String),
+    Malformed,
+}
+
+fn expand(
+    node: &mut Node,
+    path: &mut Vec<String>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> std::result::Result<(), Unexpanded> {
+    match &mut node.value {
+        Value::Text(written) if written.contains("${") => {
+            let value = expand_text(written, env).map_err(|what| Unexpanded {
+                at: node.id,
+                field: path.concat(),
+                what,
+            })?;
+            node.value = Value::Expanded { written: written.clone(), value };
+        }
+        Value::List(items) => {
+            for (at, item) in items.iter_mut().enumerate() {
+                path.push(format!("[{at}]"));
+                expand(item, path, env)?;
+                path.pop();
+            }
+        }
+        Value::Map(entries) => {
+            for (key, value) in entries {
+                let dot = if path.is_empty() { "" } else { "." };
+                path.push(format!("{dot}{}", key.as_key().unwrap_or("?")));
+                expand(value, path, env)?;
+                path.pop();
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn expand_text(
+    written: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> std::result::Result<String, ExpandTrouble> {
+    let mut value = String::new();
+    let mut rest = written;
+    while let Some(at) = rest.find("${") {
+        let (before, from) = rest.split_at(at);
+        if let Some(before) = before.strip_suffix('$') {
+            value.push_str(before);
+            value.push_str("${");
+            rest = &from[2..];
+            continue;
+        }
+        value.push_str(before);
+        let end = from.find('}').ok_or(ExpandTrouble::Malformed)?;
+        let name = &from[2..end];
+        let well_formed = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && name.starts_with(|c: char| !c.is_ascii_digit());
+        if !well_formed {
+            return Err(ExpandTrouble::Malformed);
+        }
+        value.push_str(&env(name).ok_or_else(|| ExpandTrouble::NotSet(name.to_owned()))?);
+        rest = &from[end + 1..];
+    }
+    value.push_str(rest);
+    Ok(value)
+}
+
+/// The text we read, for messages.
+struct Source<'a> {
+    text: &'a str,
+    name: &'a str,
+}
+
+impl Source<'_> {
+    fn read_tree(&self) -> Result<Node> {
+        let nothing = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+        if self.text.lines().all(nothing) {
+            return Err(Error::new(Kind::Plan, format!("{}: the plan is empty", self.name))
+                .hint("begin with `version: 1`, or let `migrate init` write a plan"));
+        }
+        let next = Cell::new(0);
+        Reader::of_tree(&next)
+            .deserialize(serde_yaml::Deserializer::from_str(self.text))
+            .map_err(|error| self.not_yaml(&error))
+    }
+
+    /// Where a node begins: reads the text again and fails there on purpose.
+    fn spot_of(&self, node: NodeId) -> Option<Spot> {
+        let next = Cell::new(0);
+        let error =
+            Reader::of_place(&next, node).deserialize(serde_yaml::Deserializer::from_str(self.text)).err()?;
+        error.location().map(|at| Spot { line: at.line(), column: at.column() })
+    }
+
+    /// The one form of message about a plan's text.
+    fn error(&self, spot: Option<Spot>, what: String) -> Error {
+        let Some(spot) = spot else { return Error::new(Kind::Plan, format!("{}: {what}", self.name)) };
+        let lines = excerpt(self.text, spot);
+        let gap = if lines.is_empty() { "" } else { "\n" };
+        Error::new(Kind::Plan, format!("{}:{}:{}: {what}{gap}{lines}", self.name, spot.line, spot.column))
+    }
+
+    fn not_yaml(&self, error: &serde_yaml::Error) -> Error {
+        let spot = error.location().map(|at| Spot { line: at.line(), column: at.column() });
+        let text = error.to_string();
+        if text.contains("more than one document") {
+            return self
+                .error(None, "the file holds more than one YAML document".into())
+                .hint("a plan is one document: remove the second `---`");
+        }
+        let problem = text.split(" at line ").next().unwrap_or(&text);
+        let error = self.error(spot, format!("this is not YAML: {problem}"));
+        let line = spot.and_then(|spot| self.text.lines().nth(spot.line.saturating_sub(1))).unwrap_or("");
+        match text.split_once("while parsing ") {
+            _ if line.contains('\t') => error.hint("YAML is indented with spaces, not with tabs"),
+            _ if problem.contains("YAML tag") => error.hint("write the value without `!`"),
+            Some((_, context)) => error.hint(format!("it was met while parsing {context}")),
+            None => {
+                error.hint("look at the indentation, the quotes and the `:` of this line and the one before")
+            }
+        }
+    }
+
+    fn unexpanded(&self, trouble: &Unexpanded) -> Error {
+        let spot = self.spot_of(trouble.at);
+        let field = &trouble.field;
+        match &trouble.what {
+            ExpandTrouble::NotSet(variable) => self
+                .error(spot, format!("`{field}` needs the environment variable {variable}, which is not set"))
+                .hint(format!("export {variable}, or write `$${{` for a literal `${{`")),
+            ExpandTrouble::Malformed => self
+                .error(spot, format!("`{field}` holds a `${{` that is not a variable"))
+                .hint("write ${NAME} with letters, digits and `_`, or `$${` for a literal `${`"),
+        }
+    }
+
+    fn misfit(&self, misfit: &Misfit) -> Error {
+        let spot = misfit.at.and_then(|at| self.spot_of(at));
+        let field = misfit.field();
+        let place = if field.is_empty() { "the plan".to_owned() } else { format!("`{field}`") };
+        match &misfit.problem {
+            Problem::UnknownKey { key, known } => self
+                .error(spot, format!("{place} has no key `{key}`"))
+                .hint(suggest(key, known, "the keys here are")),
+            Problem::UnknownChoice { word, known } => self
+                .error(spot, format!("{place} cannot be `{word}`"))
+                .hint(suggest(word, known, "it can be")),
+            Problem::MissingKey(key) => self
+                .error(spot, format!("{place} lacks the key `{key}`"))
+                .hint(format!("add `{key}:`; docs/reference/plan.md says what it means")),
+            Problem::WrongKind { found, wanted } => {
+                let error = self.error(spot, format!("{place} must be {wanted}, not {found}"));
+                match wanted.as_str() {
+                    "text" if found != "nothing" && found != "a list" && found != "keys and values" => {
+                        error.hint("put it in quotes")
+                    }
+                    _ => error.hint(format!("write {wanted} here")),
+                }
+            }
+            Problem::Refused(why) => match why.rsplit_once(": ") {
+                Some((what, hint)) => self.error(spot, format!("{place}: {what}")).hint(hint),
+                None => self.error(spot, format!("{place}: {why}")),
+            },
+        }
+    }
+}
+
+/// The nearest known word, when it is near enough to have been meant; else all of them.
+fn suggest(word: &str, known: &[&str], all: &str) -> String {
+    let nearest = known.iter().map(|known| (edit_distance(word, known), *known)).min();
+    match nearest {
+        Some((distance, near)) if distance <= 1 + near.len() / 4 => format!("did you mean `{near}`?"),
+        _ => format!("{all} {}", known.join(", ")),
+    }
+}
+
+/// Insertions, deletions, replacements and swaps of neighbors that turn one word into the other.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().flat_map(char::to_lowercase).collect();
+    let b: Vec<char> = b.chars().flat_map(char::to_lowercase).collect();
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALLEST: &str = "version: 1\nname: a\nkind: in_place\nblue: { url: x }\n";
+
+    fn read(text: &str) -> Result<Plan> {
+        parse(text, "plan.yaml", &|name| (name == "SECRET").then(|| "hun: [ter2".to_owned()))
+    }
+
+    #[test]
+    fn a_variable_cannot_change_the_structure() {
+        let plan = read(&SMALLEST.replace("url: x", "url: \"a ${SECRET} $${SECRET} b\"")).unwrap();
+        assert_eq!(plan.blue.url.expose(), "a hun: [ter2 ${SECRET} b");
+    }
+
+    #[test]
+    fn a_variables_value_is_in_no_message() {
+        let cases = [
+            "cutover: { pause_max: \"${SECRET}\" }",
+            "schema: { from: \"${SECRET}\" }",
+            "replicate: { workers: \"${SECRET}\" }",
+            "cutover: \"${SECRET}\"",
+            "schema: { sql: \"${SECRET}\" }",
+            "replicate: { map: { a.b: { to: \"${SECRET}\" } } }",
+        ];
+        for case in cases {
+            let error = read(&format!("{SMALLEST}{case}\n")).unwrap_err();
+            let shown = format!("{error:?} {}", error.chain().join(" "));
+            assert!(!shown.contains("ter2"), "{shown}");
+            assert!(error.what.contains("plan.yaml:5:"), "{}", error.what);
+        }
+    }
+
+    #[test]
+    fn a_variable_may_hold_a_number() {
+        let text = format!("{SMALLEST}replicate: {{ workers: \"${{N}}\" }}\n");
+        let plan = parse(&text, "plan.yaml", &|_| Some("4".into())).unwrap();
+        assert_eq!(plan.replicate.workers, Some(4));
+    }
+
+    #[test]
+    fn an_alias_is_found_where_it_is_written() {
+        let error = read("version: 1\nname: &n {}\nkind: *n\n").unwrap_err();
+        assert!(error.what.starts_with("plan.yaml:2:7: `name` must be text"), "{}", error.what);
+    }
+
+    #[test]
+    fn words_are_compared_by_edits() {
+        assert_eq!(edit_distance("cutovr", "cutover"), 1);
+        assert_eq!(edit_distance("cutvoer", "cutover"), 1);
+        assert_eq!(suggest("cutvoer", &["cutover", "blue"], "it can be"), "did you mean `cutover`?");
+        assert_eq!(suggest("speed", &["cutover", "blue"], "it can be"), "it can be cutover, blue");
+    }
+}

@@ -167,7 +167,7 @@ impl TableSelection {
 }
 
 /// Matches `*` (any run) and everything else literally.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(super) fn glob(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((head, tail)) => text.strip_prefix(head).is_some_and(|rest| {

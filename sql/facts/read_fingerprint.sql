@@ -1,0 +1,60 @@
+-- facts/read_fingerprint: a digest of the shape of some tables and of what hangs on them; compared with the same side's earlier one only.
+-- params:  $1 text[]: schemas, $2 text[]: names, pairwise the tables
+-- returns: fingerprint text
+-- majors:  15-18
+with wanted as (
+    select c.oid, n.nspname || '.' || c.relname as name, c.relkind, c.relreplident, c.relpersistence, c.relrowsecurity
+    from unnest($1::text[], $2::text[]) w(schema_name, table_name)
+    join pg_namespace n on n.nspname = w.schema_name
+    join pg_class c on c.relnamespace = n.oid and c.relname = w.table_name
+    where c.relkind in ('r', 'p', 'f')
+),
+type_used as (
+    select distinct case when t.typcategory = 'A' and t.typelem <> 0 then t.typelem else t.oid end as oid
+    from wanted w
+    join pg_attribute a on a.attrelid = w.oid and a.attnum > 0 and not a.attisdropped
+    join pg_type t on t.oid = a.atttypid
+),
+line as (
+    select 'table|' || name || '|' || relkind::text || '|' || relreplident::text || '|' || relpersistence::text
+           || '|' || relrowsecurity::text as x
+    from wanted
+    union all
+    select 'column|' || w.name || '|' || a.attnum || '|' || a.attname || '|' || format_type(a.atttypid, a.atttypmod)
+           || '|' || a.attnotnull || '|' || a.attgenerated::text || '|' || a.attidentity::text
+           || '|' || a.attcollation || '|' || coalesce(pg_get_expr(d.adbin, d.adrelid), '')
+    from wanted w
+    join pg_attribute a on a.attrelid = w.oid and a.attnum > 0 and not a.attisdropped
+    left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    union all
+    select 'constraint|' || w.name || '|' || o.conname || '|' || o.convalidated || '|' || pg_get_constraintdef(o.oid)
+    from wanted w join pg_constraint o on o.conrelid = w.oid
+    union all
+    select 'index|' || w.name || '|' || pg_get_indexdef(x.indexrelid) || '|' || x.indisvalid || '|' || x.indisreplident
+    from wanted w join pg_index x on x.indrelid = w.oid
+    union all
+    -- Our gate arms and disarms tables all the time; that is no change of theirs.
+    select 'trigger|' || w.name || '|' || pg_get_triggerdef(t.oid) || '|' || t.tgenabled::text
+    from wanted w
+    join pg_trigger t on t.tgrelid = w.oid and not t.tgisinternal
+    join pg_proc p on p.oid = t.tgfoid
+    where p.pronamespace is distinct from to_regnamespace('migrate')
+    union all
+    select 'rule|' || w.name || '|' || pg_get_ruledef(r.oid) || '|' || r.ev_enabled::text
+    from wanted w join pg_rewrite r on r.ev_class = w.oid
+    union all
+    select 'parent|' || w.name || '|' || h.inhparent || '|' || coalesce(pg_get_expr(c.relpartbound, c.oid), '')
+    from wanted w join pg_inherits h on h.inhrelid = w.oid join pg_class c on c.oid = w.oid
+    union all
+    -- A partition we do not know is a change of its parent.
+    select 'child|' || w.name || '|' || h.inhrelid
+    from wanted w join pg_inherits h on h.inhparent = w.oid
+    union all
+    select 'enum|' || e.enumtypid || '|' || e.enumsortorder || '|' || e.enumlabel
+    from type_used u join pg_enum e on e.enumtypid = u.oid
+    union all
+    select 'domain|' || o.contypid || '|' || pg_get_constraintdef(o.oid)
+    from type_used u join pg_constraint o on o.contypid = u.oid
+)
+select coalesce(md5(string_agg(x, e'\n' order by x collate "C")), md5('')) as fingerprint
+from line

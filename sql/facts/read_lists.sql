@@ -1,0 +1,61 @@
+-- facts/read_lists: the shorter lists: extensions, schemas, views, slots, publications, transactions, standbys.
+-- params:  none
+-- returns: facts text: one JSON object with those list fields of ServerFacts
+-- majors:  15-18
+with member as (
+    select objid from pg_depend where deptype = 'e' and classid = 'pg_class'::regclass
+),
+relation as (
+    select c.oid, c.relkind, n.nspname || '.' || c.relname as plain,
+           case when n.nspname ~ '[."]' then quote_ident(n.nspname) else n.nspname end || '.' || c.relname as name
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'migrate')
+      and c.oid not in (select objid from member)
+)
+select jsonb_build_object(
+    'materialized_views', coalesce(
+        (select jsonb_agg(name order by plain collate "C") from relation where relkind = 'm'), '[]'),
+    'views', coalesce(
+        (select jsonb_agg(name order by plain collate "C") from relation where relkind = 'v'), '[]'),
+    'extensions', coalesce((select jsonb_object_agg(extname, extversion) from pg_extension), '{}'),
+    'available_extensions', coalesce(
+        (select jsonb_object_agg(name, default_version) from pg_available_extensions), '{}'),
+    'schemas', coalesce((
+        select jsonb_agg(nspname order by nspname collate "C") from pg_namespace
+        where nspname !~ '^pg_' and nspname not in ('information_schema', 'migrate')), '[]'),
+    'slots', coalesce((
+        select jsonb_agg(jsonb_build_object(
+                   'name', slot_name, 'plugin', plugin, 'database', database, 'active', active,
+                   'wal_status', wal_status, 'confirmed_flush_lsn', confirmed_flush_lsn)
+                   order by slot_name collate "C")
+        from pg_replication_slots), '[]'),
+    'publications', coalesce((select jsonb_agg(pubname order by pubname collate "C") from pg_publication), '[]'),
+    'subscriptions', coalesce((
+        select jsonb_agg(subname order by subname collate "C") from pg_subscription
+        where subdbid = (select oid from pg_database where datname = current_database())), '[]'),
+    'prepared_transactions', coalesce((
+        select jsonb_agg(jsonb_build_object(
+                   'gid', gid, 'database', database,
+                   'age_ms', greatest(0, extract(epoch from clock_timestamp() - prepared) * 1000)::bigint)
+                   order by prepared)
+        from pg_prepared_xacts), '[]'),
+    'long_transactions', coalesce((
+        select jsonb_agg(jsonb_build_object(
+                   'pid', pid, 'database', coalesce(datname, ''), 'role', coalesce(usename, ''),
+                   'application', coalesce(application_name, ''), 'state', coalesce(state, ''),
+                   'age_ms', (extract(epoch from clock_timestamp() - xact_start) * 1000)::bigint,
+                   'writes', backend_xid is not null)
+                   order by xact_start)
+        from pg_stat_activity
+        where xact_start < clock_timestamp() - interval '1 second'
+          and pid <> pg_backend_pid()
+          and backend_type in ('client backend', 'logical replication worker', 'background worker')
+          and application_name not like 'migrate: %'), '[]'),
+    'standbys', coalesce((
+        select jsonb_agg(coalesce(r.application_name, '') order by r.application_name collate "C")
+        from pg_stat_replication r
+        where r.state is distinct from 'backup'
+          and not exists (
+              select from pg_replication_slots s where s.active_pid = r.pid and s.slot_type = 'logical')), '[]')
+)::text as facts
