@@ -9,6 +9,7 @@ pub mod excerpt;
 pub mod fit;
 pub mod load;
 pub mod node;
+mod not_yet;
 pub mod quantity;
 pub mod schema;
 pub mod types;

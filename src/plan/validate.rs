@@ -1,1 +1,583 @@
-//! To be written.
+//! What contradicts itself in a plan, seen from the plan alone. Pure.
+
+use super::{
+    ChangeOp, Cutover, Gate, MigrationKind, Plan, Replicate, RevocationRule, Route, Soak, not_yet::not_yet,
+};
+use crate::finding::{Finding, Place, Severity};
+use serde::Serialize;
+use std::{collections::BTreeSet, time::Duration};
+
+/// The schema that is ours, on both sides.
+const OUR_SCHEMA: &str = "migrate";
+/// Longer than this, a pooler gives up on waiting clients by itself (PgBouncer's `query_wait_timeout` is 120 s).
+const PAUSE_WORTH_A_WARNING: Duration = Duration::from_secs(60);
+
+/// Every contradiction of a plan, and every field whose part is not built yet; empty when it may be built from.
+pub fn validate(plan: &Plan) -> Vec<Finding> {
+    let mut notes = Notes::default();
+    head(plan, &mut notes);
+    match plan.kind {
+        MigrationKind::InPlace => in_place(plan, &mut notes),
+        MigrationKind::BlueGreen => blue_green(plan, &mut notes),
+    }
+    tables(&plan.replicate, &mut notes);
+    revocations(&plan.revocations, &mut notes);
+    cutover(&plan.cutover, &mut notes);
+    not_yet(plan, &mut notes);
+    notes.0
+}
+
+/// The findings of a plan, gathered.
+#[derive(Default)]
+pub(super) struct Notes(Vec<Finding>);
+
+impl Notes {
+    pub(super) fn block(
+        &mut self,
+        code: &str,
+        field: impl Into<String>,
+        what: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.add(Severity::Blocking, code, field, what, help);
+    }
+
+    fn add(
+        &mut self,
+        severity: Severity,
+        code: &str,
+        field: impl Into<String>,
+        what: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.0.push(Finding {
+            code: code.into(),
+            severity,
+            place: Place::Plan { field: field.into() },
+            what: what.into(),
+            help: help.into(),
+        });
+    }
+
+    fn exactly_one(&mut self, field: &str, given: &[(&str, bool)]) {
+        let count = given.iter().filter(|(_, there)| *there).count();
+        if count == 1 {
+            return;
+        }
+        let words = |picked: Vec<&str>| picked.join("`, `");
+        let all = words(given.iter().map(|(key, _)| *key).collect());
+        let there = words(given.iter().filter(|(_, there)| *there).map(|(key, _)| *key).collect());
+        let what = match count {
+            0 => format!("none of `{all}` is given"),
+            _ => format!("`{there}` are given together"),
+        };
+        self.block("NOT_EXACTLY_ONE", field, what, format!("give exactly one of `{all}`"));
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() <= 40
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+const NAME_HELP: &str =
+    "begin with a lower-case letter, go on with lower-case letters, digits and `-`, at most 40";
+
+fn head(plan: &Plan, notes: &mut Notes) {
+    if plan.version != 1 {
+        let what = format!("format {} is not known to this program", plan.version);
+        notes.block("BAD_VERSION", "version", what, "write `version: 1`, or use a newer migrate");
+    }
+    if !is_name(&plan.name) {
+        notes.block("BAD_NAME", "name", format!("`{}` cannot name a migration", plan.name), NAME_HELP);
+    }
+    match &plan.after {
+        Some(after) if !is_name(after) => {
+            notes.block("BAD_NAME", "after", format!("`{after}` cannot name a migration"), NAME_HELP);
+        }
+        Some(after) if *after == plan.name => {
+            notes.block(
+                "CONTRADICTION",
+                "after",
+                "the plan comes after itself",
+                "name another plan, or drop `after`",
+            );
+        }
+        _ => {}
+    }
+    for (at, pattern) in plan.schema.sql.iter().enumerate() {
+        if pattern.is_empty() {
+            notes.block("BAD_VALUE", format!("schema.sql[{at}]"), "the path is empty", "name a SQL file");
+        }
+    }
+}
+
+fn differ<T: Serialize>(given: &T, default: &T) -> bool {
+    matches!((serde_json::to_value(given), serde_json::to_value(default)), (Ok(given), Ok(default)) if given != default)
+}
+
+fn in_place(plan: &Plan, notes: &mut Notes) {
+    // Whether a field with a default was written cannot be seen any more; whether it differs from it can.
+    let unused = [
+        ("green", plan.green.is_some()),
+        ("broker", plan.broker.is_some()),
+        ("revocations", !plan.revocations.is_empty()),
+        ("window", plan.window.is_some()),
+        ("replicate", differ(&plan.replicate, &Replicate::default())),
+        ("cutover", differ(&plan.cutover, &Cutover::default())),
+    ];
+    for (field, _) in unused.iter().filter(|(_, given)| *given) {
+        notes.block(
+            "CONTRADICTION",
+            *field,
+            format!("an `in_place` plan has no use for `{field}`"),
+            format!("remove `{field}`, or write `kind: blue_green`"),
+        );
+    }
+    if plan.schema.sql.is_empty() {
+        notes.block(
+            "CONTRADICTION",
+            "schema.sql",
+            "an `in_place` plan without SQL does nothing",
+            "name the SQL files to run online",
+        );
+    }
+}
+
+fn blue_green(plan: &Plan, notes: &mut Notes) {
+    match &plan.green {
+        None => notes.block(
+            "GREEN_MISSING",
+            "green",
+            "a `blue_green` plan needs a green",
+            "add `green: { url: … }`",
+        ),
+        Some(green) if !green.url.expose().is_empty() && green.url.expose() == plan.blue.url.expose() => {
+            notes.block(
+                "SAME_DATABASE",
+                "green.url",
+                "green's connection string is blue's",
+                "give green a database of its own",
+            )
+        }
+        Some(_) => {}
+    }
+    match (&plan.broker, plan.revocations.is_empty()) {
+        (None, false) => notes.block(
+            "BROKER_MISSING",
+            "broker",
+            "the plan has revocation rules, but no broker to keep revocations",
+            "add `broker: { url: … }`, or remove `revocations`",
+        ),
+        (Some(_), true) => notes.add(
+            Severity::Warning,
+            "BROKER_UNUSED",
+            "broker",
+            "there is a broker, but no revocation rule: nothing will be captured",
+            "add `revocations`, or remove `broker`",
+        ),
+        _ => {}
+    }
+    if plan.cutover.route.is_none() {
+        notes.add(
+            Severity::Warning,
+            "ROUTE_MISSING",
+            "cutover.route",
+            "nothing says how clients are sent to green",
+            "add `cutover.route`; until then `migrate cutover` refuses to begin",
+        );
+    }
+}
+
+fn tables(replicate: &Replicate, notes: &mut Notes) {
+    let selection = &replicate.tables;
+    if selection.include.is_empty() {
+        notes.block(
+            "BAD_PATTERN",
+            "replicate.tables.include",
+            "no table is included",
+            "write patterns like `public.*`",
+        );
+    }
+    let lists = [("include", &selection.include), ("exclude", &selection.exclude)];
+    for (list, patterns) in lists {
+        for (at, pattern) in patterns.iter().enumerate() {
+            let field = format!("replicate.tables.{list}[{at}]");
+            let (schema, table) = pattern.split_once('.').unwrap_or((pattern, ""));
+            if schema.is_empty() || table.is_empty() {
+                let what = format!("`{pattern}` is not a pattern of tables");
+                notes.block(
+                    "BAD_PATTERN",
+                    field,
+                    what,
+                    "write schema.table, with `*` for any run of characters",
+                );
+            } else if list == "include" && (schema == OUR_SCHEMA || schema.starts_with("pg_")) {
+                let what = format!("schema `{schema}` is never replicated");
+                notes.block("RESERVED_SCHEMA", field, what, "leave it out; it is ours, or the server's");
+            }
+        }
+    }
+    if replicate.workers.is_some_and(|workers| !(1..=64).contains(&workers)) {
+        notes.block(
+            "BAD_VALUE",
+            "replicate.workers",
+            "the number of copy workers is out of range",
+            "write 1 to 64, or leave it out",
+        );
+    }
+    if replicate.retained_wal_max.0 < 64 << 20 {
+        let what = format!("{} of WAL is less than a few segments", replicate.retained_wal_max);
+        notes.block("BAD_VALUE", "replicate.retained_wal_max", what, "allow at least 64MB, better some GB");
+    }
+}
+
+fn revocations(rules: &[RevocationRule], notes: &mut Notes) {
+    let mut names = BTreeSet::new();
+    for (at, rule) in rules.iter().enumerate() {
+        let field = format!("revocations[{at}]");
+        if !is_name(&rule.name) {
+            let what = format!("`{}` cannot name a rule", rule.name);
+            notes.block("BAD_NAME", format!("{field}.name"), what, NAME_HELP);
+        }
+        if !names.insert(&rule.name) {
+            let what = format!("two rules are named `{}`", rule.name);
+            notes.block("CONTRADICTION", format!("{field}.name"), what, "give each rule a name of its own");
+        }
+        let reserved = [Some(&rule.table), rule.replay.delete.as_ref()];
+        if reserved.into_iter().flatten().any(|table| table.schema.as_str() == OUR_SCHEMA) {
+            notes.block(
+                "RESERVED_SCHEMA",
+                &field,
+                "a rule cannot concern schema `migrate`",
+                "name a table of the application",
+            );
+        }
+        revocation_key(rule, &field, notes);
+        revocation_change(rule, &field, notes);
+        notes.exactly_one(
+            &format!("{field}.replay"),
+            &[("delete", rule.replay.delete.is_some()), ("update", rule.replay.update.is_some())],
+        );
+        if rule.replay.update.as_ref().is_some_and(|update| update.set.is_empty()) {
+            notes.block(
+                "BAD_VALUE",
+                format!("{field}.replay.update.set"),
+                "the update sets nothing",
+                "give at least one column",
+            );
+        }
+    }
+}
+
+fn revocation_key(rule: &RevocationRule, field: &str, notes: &mut Notes) {
+    let distinct: BTreeSet<_> = rule.key.iter().collect();
+    if rule.key.is_empty() || distinct.len() < rule.key.len() {
+        notes.block(
+            "BAD_VALUE",
+            format!("{field}.key"),
+            "the key is empty or names a column twice",
+            "name each column that identifies the revoked row once",
+        );
+    }
+    for number in 1..=rule.key.len() {
+        if !mentions_parameter(&rule.valid, number) {
+            notes.block(
+                "BAD_VALUE",
+                format!("{field}.valid"),
+                format!("the query does not use ${number}, so it does not look for the revoked row"),
+                "use one parameter for each column of `key`, in its order",
+            );
+        }
+    }
+}
+
+/// Whether `$number` stands in the text, not as the beginning of a longer number.
+fn mentions_parameter(sql: &str, number: usize) -> bool {
+    let parameter = format!("${number}");
+    sql.match_indices(&parameter)
+        .any(|(at, _)| !sql[at + parameter.len()..].starts_with(|c: char| c.is_ascii_digit()))
+}
+
+fn revocation_change(rule: &RevocationRule, field: &str, notes: &mut Notes) {
+    let without = |key: &str, there: bool, op: &str, notes: &mut Notes| {
+        if there {
+            notes.block(
+                "CONTRADICTION",
+                format!("{field}.when.{key}"),
+                format!("{op} has no {key} row"),
+                format!("remove `{key}`"),
+            );
+        }
+    };
+    match rule.when.op {
+        ChangeOp::Insert => without("old", rule.when.old.is_some(), "an insert", notes),
+        ChangeOp::Delete => without("new", rule.when.new.is_some(), "a delete", notes),
+        ChangeOp::Update => {}
+    }
+}
+
+fn cutover(cutover: &Cutover, notes: &mut Notes) {
+    let pause = cutover.pause_max;
+    if pause.0 < Duration::from_millis(100) {
+        let what = format!("no switch fits into {pause}");
+        notes.block("BAD_VALUE", "cutover.pause_max", what, "allow a second or more; the default is 5s");
+    } else if pause.0 > PAUSE_WORTH_A_WARNING {
+        let what = format!("clients may be held for {pause}, and may give up before");
+        notes.add(
+            Severity::Warning,
+            "LONG_PAUSE",
+            "cutover.pause_max",
+            what,
+            "a switch takes well under a second; allow some seconds",
+        );
+    }
+    if cutover.transaction_age_max.0.is_zero() {
+        notes.block(
+            "BAD_VALUE",
+            "cutover.transaction_age_max",
+            "no transaction is 0ms old",
+            "allow some seconds; the default is 10s",
+        );
+    }
+    if cutover.sequence_gap == 0 {
+        notes.block(
+            "BAD_VALUE",
+            "cutover.sequence_gap",
+            "without a gap, numbers taken on blue at the last moment come again on green",
+            "leave it out (1000), or more than is taken in a minute",
+        );
+    }
+    if let Some(route) = &cutover.route {
+        route_choice(route, notes);
+    }
+    gates("cutover.gates", &cutover.gates, notes);
+    if let Some(soak) = &cutover.soak {
+        soak_times(soak, notes);
+        gates("cutover.soak.gates", &soak.gates, notes);
+    }
+}
+
+fn soak_times(soak: &Soak, notes: &mut Notes) {
+    if soak.every.0.is_zero() || soak.every > soak.length {
+        let what = format!("looking every {} does not fit into {}", soak.every, soak.length);
+        notes.block("BAD_VALUE", "cutover.soak.every", what, "look at least once, and not without a pause");
+    }
+}
+
+fn route_choice(route: &Route, notes: &mut Notes) {
+    let field = "cutover.route";
+    notes.exactly_one(
+        field,
+        &[("pgbouncer", route.pgbouncer.is_some()), ("command", route.command.is_some())],
+    );
+    if route.pgbouncer.as_ref().is_some_and(Vec::is_empty) {
+        notes.block(
+            "BAD_VALUE",
+            "cutover.route.pgbouncer",
+            "no instance is given",
+            "list every PgBouncer in front of the database",
+        );
+    }
+    let mut seen = BTreeSet::new();
+    for (at, bouncer) in route.pgbouncer.iter().flatten().enumerate() {
+        let field = format!("cutover.route.pgbouncer[{at}]");
+        if !seen.insert((bouncer.admin.expose(), &bouncer.database)) {
+            notes.block("CONTRADICTION", &field, "this entry is in the list twice", "list it once");
+        }
+        if let Some(what) = target_trouble(&bouncer.to) {
+            notes.block(
+                "BAD_VALUE",
+                format!("{field}.to"),
+                what,
+                "write `host=… port=… dbname=…`; user and password stay as they are in the entry",
+            );
+        }
+    }
+    let Some(command) = &route.command else { return };
+    let parts = [
+        ("pause", &command.pause),
+        ("to_green", &command.to_green),
+        ("to_blue", &command.to_blue),
+        ("resume", &command.resume),
+        ("prove", &command.prove),
+    ];
+    for (part, _) in parts.iter().filter(|(_, words)| words.first().is_none_or(String::is_empty)) {
+        notes.block(
+            "BAD_VALUE",
+            format!("cutover.route.command.{part}"),
+            "there is no program",
+            "write a list: the program, then its arguments",
+        );
+    }
+    if command.deadline.0.is_zero() {
+        notes.block(
+            "BAD_VALUE",
+            "cutover.route.command.deadline",
+            "nothing ends within 0ms",
+            "allow a second or more",
+        );
+    }
+}
+
+/// What is wrong with a pooler entry's new target.
+fn target_trouble(to: &str) -> Option<String> {
+    let mut keys = BTreeSet::new();
+    for word in to.split_whitespace() {
+        match word.split_once('=') {
+            Some((key @ ("host" | "port" | "dbname"), value)) if !value.is_empty() => {
+                if !keys.insert(key) {
+                    return Some(format!("`{key}` is given twice"));
+                }
+                if key == "port" && value.parse::<u16>().is_err() {
+                    return Some(format!("`{value}` is not a port"));
+                }
+            }
+            Some((key, _)) => return Some(format!("`{key}` is not one of host, port, dbname, or is empty")),
+            None => return Some(format!("`{word}` is not `key=value`")),
+        }
+    }
+    (!keys.contains("host")).then(|| "the target has no host".into())
+}
+
+fn gates(field: &str, gates: &[Gate], notes: &mut Notes) {
+    for (at, gate) in gates.iter().enumerate() {
+        let field = format!("{field}[{at}]");
+        notes.exactly_one(
+            &field,
+            &[
+                ("lag_max", gate.lag_max.is_some()),
+                ("sql", gate.sql.is_some()),
+                ("http", gate.http.is_some()),
+                ("command", gate.command.is_some()),
+            ],
+        );
+        let belongs = [
+            ("on", gate.on.is_some(), "sql", gate.sql.is_some()),
+            ("expect", gate.expect.is_some(), "sql", gate.sql.is_some()),
+            ("status", gate.status.is_some(), "http", gate.http.is_some()),
+        ];
+        for (key, given, owner, owner_given) in belongs {
+            if given != owner_given {
+                let (what, help) = match given {
+                    true => {
+                        (format!("`{key}` belongs to `{owner}`"), format!("remove `{key}`, or add `{owner}`"))
+                    }
+                    false => (format!("`{owner}` needs `{key}`"), format!("add `{key}`")),
+                };
+                notes.block("CONTRADICTION", format!("{field}.{key}"), what, help);
+            }
+        }
+        if gate.command.as_ref().is_some_and(|words| words.first().is_none_or(String::is_empty)) {
+            notes.block(
+                "BAD_VALUE",
+                format!("{field}.command"),
+                "there is no program",
+                "write a list: the program, then its arguments",
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::load::parse;
+
+    const GOOD: &str = "version: 1\nname: a\nkind: blue_green\nblue: { url: b }\ngreen: { url: g }\n\
+        cutover:\n  route: { pgbouncer: [ { admin: x, database: app, config: /c, to: host=g } ] }\n";
+    const RULE: &str = "broker: { url: q }\nrevocations:\n  - name: r\n    table: public.t\n    when: { op: delete }\n    \
+        key: [id]\n    replay: { delete: public.t }\n    valid: select from public.t where id = $1\n";
+
+    /// `code field` of every finding of a plan.
+    fn found(text: &str) -> Vec<String> {
+        let plan = parse(text, "p.yaml", &|_| None).unwrap();
+        validate(&plan).into_iter().map(|finding| format!("{} {}", finding.code, finding.place)).collect()
+    }
+
+    #[test]
+    fn a_good_plan_has_no_findings() {
+        assert_eq!(found(GOOD), Vec::<String>::new());
+        assert_eq!(found(&format!("{GOOD}{RULE}")), Vec::<String>::new());
+        let in_place = "version: 1\nname: a\nkind: in_place\nblue: { url: b }\nschema: { sql: [a.sql] }\n";
+        assert_eq!(found(in_place), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_contradiction_is_found_where_it_is() {
+        let cases = [
+            ("version: 1", "version: 2", "BAD_VERSION plan: version"),
+            ("name: a", "name: A_b", "BAD_NAME plan: name"),
+            ("green: { url: g }\n", "", "GREEN_MISSING plan: green"),
+            ("green: { url: g }", "green: { url: b }", "SAME_DATABASE plan: green.url"),
+            ("kind: blue_green", "kind: in_place", "CONTRADICTION plan: green"),
+            ("to: host=g", "to: port=1", "BAD_VALUE plan: cutover.route.pgbouncer[0].to"),
+            ("to: host=g", "to: host=g user=x", "BAD_VALUE plan: cutover.route.pgbouncer[0].to"),
+            ("cutover:\n", "cutover:\n  pause_max: 0s\n", "BAD_VALUE plan: cutover.pause_max"),
+            ("cutover:\n", "cutover:\n  pause_max: 2m\n", "LONG_PAUSE plan: cutover.pause_max"),
+            ("cutover:\n", "cutover:\n  sequence_gap: 0\n", "BAD_VALUE plan: cutover.sequence_gap"),
+            ("cutover:\n", "cutover:\n  gates: [{}]\n", "NOT_EXACTLY_ONE plan: cutover.gates[0]"),
+            (
+                "cutover:\n",
+                "cutover:\n  gates: [{lag_max: 1MB, command: [x]}]\n",
+                "NOT_EXACTLY_ONE plan: cutover.gates[0]",
+            ),
+            (
+                "cutover:\n",
+                "cutover:\n  gates: [{sql: select 1, on: green}]\n",
+                "CONTRADICTION plan: cutover.gates[0].expect",
+            ),
+            (
+                "cutover:\n",
+                "cutover:\n  soak: {for: 1s, every: 2s, on_failure: stop}\n",
+                "BAD_VALUE plan: cutover.soak.every",
+            ),
+            ("cutover:\n", "broker: { url: q }\ncutover:\n", "BROKER_UNUSED plan: broker"),
+            (
+                "cutover:\n",
+                "replicate: { tables: { include: [public] } }\ncutover:\n",
+                "BAD_PATTERN plan: replicate.tables.include[0]",
+            ),
+            (
+                "cutover:\n",
+                "replicate: { tables: { include: [migrate.x] } }\ncutover:\n",
+                "RESERVED_SCHEMA plan: replicate.tables.include[0]",
+            ),
+            ("cutover:\n", "replicate: { workers: 0 }\ncutover:\n", "BAD_VALUE plan: replicate.workers"),
+            (
+                "cutover:\n",
+                "replicate: { retained_wal_max: 1MB }\ncutover:\n",
+                "BAD_VALUE plan: replicate.retained_wal_max",
+            ),
+        ];
+        for (from, to, expected) in cases {
+            let seen = found(&GOOD.replacen(from, to, 1));
+            assert!(seen.iter().any(|finding| finding == expected), "{to}: {expected} not in {seen:?}");
+        }
+    }
+
+    #[test]
+    fn each_contradiction_of_a_rule_is_found() {
+        let cases = [
+            ("broker: { url: q }\n", "", "BROKER_MISSING plan: broker"),
+            ("key: [id]", "key: []", "BAD_VALUE plan: revocations[0].key"),
+            ("key: [id]", "key: [id, id]", "BAD_VALUE plan: revocations[0].key"),
+            ("id = $1", "id = $10", "BAD_VALUE plan: revocations[0].valid"),
+            ("op: delete", "op: delete, new: x", "CONTRADICTION plan: revocations[0].when.new"),
+            ("op: delete", "op: insert, old: x", "CONTRADICTION plan: revocations[0].when.old"),
+            ("replay: { delete: public.t }", "replay: {}", "NOT_EXACTLY_ONE plan: revocations[0].replay"),
+            (
+                "replay: { delete: public.t }",
+                "replay: { update: { table: public.t, set: {} } }",
+                "BAD_VALUE plan: revocations[0].replay.update.set",
+            ),
+            ("table: public.t", "table: migrate.t", "RESERVED_SCHEMA plan: revocations[0]"),
+            ("name: r", "name: R!", "BAD_NAME plan: revocations[0].name"),
+        ];
+        for (from, to, expected) in cases {
+            let seen = found(&format!("{GOOD}{}", RULE.replacen(from, to, 1)));
+            assert!(seen.iter().any(|finding| finding == expected), "{to}: {expected} not in {seen:?}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Fields of the plan whose part is not built yet. They are refused by name, never ignored.
+
+use super::{Gate, Plan, ReplicateMode, SoakFailure, validate::Notes};
+
+/// One blocking finding, code `NOT_YET`, for each field given whose part is not built. A field that gets its part
+/// loses its line here.
+pub(super) fn not_yet(plan: &Plan, notes: &mut Notes) {
+    let mut refuse = |field: String, instead: &str| {
+        let what = format!("`{field}` is not built yet");
+        notes.block("NOT_YET", field, what, instead);
+    };
+    if plan.after.is_some() {
+        refuse("after".into(), "make sure that the other plan is finished, and remove `after`");
+    }
+    if plan.replicate.mode == ReplicateMode::Snapshot {
+        refuse("replicate.mode".into(), "use `stream`, which loses nothing");
+    }
+    for table in plan.replicate.map.keys() {
+        refuse(
+            format!("replicate.map.{table}"),
+            "exclude the table, or give it the same shape on both sides",
+        );
+    }
+    if let Some(window) = &plan.window {
+        for (at, _) in window.adjust.iter().enumerate() {
+            refuse(
+                format!("window.adjust[{at}]"),
+                "change the setting by hand before, and put it back after",
+            );
+        }
+    }
+    if plan.cutover.reverse.is_some() {
+        refuse(
+            "cutover.reverse".into(),
+            "remove it; blue stays fenced and whole, but does not get green's writes",
+        );
+    }
+    if let Some(soak) = &plan.cutover.soak {
+        if soak.on_failure != SoakFailure::Stop {
+            refuse("cutover.soak.on_failure".into(), "use `stop`, which says so and leaves green open");
+        }
+        http_gates("cutover.soak.gates", &soak.gates, &mut refuse);
+    }
+    http_gates("cutover.gates", &plan.cutover.gates, &mut refuse);
+}
+
+fn http_gates(field: &str, gates: &[Gate], refuse: &mut impl FnMut(String, &str)) {
+    for (at, _) in gates.iter().enumerate().filter(|(_, gate)| gate.http.is_some()) {
+        refuse(format!("{field}[{at}].http"), "use a `command` gate that asks the service");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::{load::parse, validate::validate};
+
+    #[test]
+    fn every_field_without_its_part_is_named() {
+        let text = "version: 1\nname: a\nkind: blue_green\nafter: b\nblue: { url: b }\ngreen: { url: g }\n\
+            replicate: { mode: snapshot, map: { public.t: { columns: { a: b } } } }\n\
+            window: { adjust: [ { name: n, apply: { command: [x] }, restore: { command: [y] } } ] }\n\
+            cutover:\n  route: { pgbouncer: [ { admin: x, database: app, config: /c, to: host=g } ] }\n  \
+            gates: [ { lag_max: 1MB }, { http: h, status: 200 } ]\n  reverse: { keep: 72h }\n  \
+            soak: { for: 10m, every: 5s, on_failure: ask, gates: [ { http: h, status: 200 } ] }\n";
+        let findings = validate(&parse(text, "p.yaml", &|_| None).unwrap());
+        assert!(findings.iter().all(|finding| finding.code == "NOT_YET"), "{findings:?}");
+        let mut fields: Vec<String> = findings.iter().map(|finding| finding.place.to_string()).collect();
+        fields.sort();
+        assert_eq!(
+            fields,
+            [
+                "plan: after",
+                "plan: cutover.gates[1].http",
+                "plan: cutover.reverse",
+                "plan: cutover.soak.gates[0].http",
+                "plan: cutover.soak.on_failure",
+                "plan: replicate.map.public.t",
+                "plan: replicate.mode",
+                "plan: window.adjust[0]",
+            ]
+        );
+    }
+}
