@@ -1,1 +1,21 @@
-//! To be written.
+//! The first copy: blue's schema and rows, brought to an empty green under one snapshot.
+//!
+//! In the order they are used: [`empty`] proves that green may be filled, [`schema`] clones blue's schema with the
+//! [`pg_dump`] it finds, [`deferred`] takes indexes and constraints away, [`rows`] copies, [`rebuild`] puts back what
+//! was taken, [`views`] fills materialized views, [`analyze`] gives the planner its statistics. [`made`] remembers what
+//! was created on green, so that exactly that can be dropped again.
+//!
+//! Everything here that writes on green first reads the lease `for key share` in the same transaction, and stops with
+//! [`crate::error::Kind::Lease`] when the epoch is no longer ours.
+
+mod format;
+mod lease;
+mod ledger;
+mod lock_watch;
+pub mod made;
+pub mod pg_dump;
+mod pump;
+pub mod rows;
+pub mod schema;
+mod script;
+mod table;

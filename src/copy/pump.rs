@@ -1,0 +1,141 @@
+//! Moves COPY data from one server to the other without looking into it.
+
+use super::ledger::{Ledger, Load};
+use super::rows::{Stage, TableRun};
+use crate::error::Error;
+use crate::event::Ears;
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+use tokio_postgres::{CopyInSink, CopyOutStream};
+
+/// Sent to green at once. The driver sends smaller pieces as they come, at twice the processor time a row.
+const BATCH_BYTES: usize = 128 * 1024;
+/// The longest either side may stand still; a server that takes longer for one batch is stuck.
+const STILL_MAX: Duration = Duration::from_secs(15 * 60);
+/// At most one event in this time.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+/// At most one row of the ledger in this time.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+/// Why the stream broke.
+pub(super) enum Broken {
+    /// Blue ended it.
+    Blue(tokio_postgres::Error),
+    /// Green ended it.
+    Green(tokio_postgres::Error),
+    /// A side stood still: which.
+    Still(&'static str),
+    /// The ledger could not be written.
+    Ledger(Error),
+}
+
+/// How far one table is, over all its pieces.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    rows: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counts {
+    /// Rows and bytes so far.
+    pub(super) fn so_far(&self) -> (u64, u64) {
+        (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+/// Tells listeners and the ledger how far one piece is.
+pub(super) struct Meter<'a> {
+    run: &'a TableRun,
+    ledger: &'a Ledger,
+    ears: &'a Ears,
+    /// The backend on green that loads this piece.
+    green_pid: i32,
+    piece_rows: u64,
+    piece_bytes: u64,
+    told: Instant,
+    written: Instant,
+}
+
+impl<'a> Meter<'a> {
+    pub(super) fn new(run: &'a TableRun, ledger: &'a Ledger, ears: &'a Ears, green_pid: i32) -> Meter<'a> {
+        let now = Instant::now();
+        Meter { run, ledger, ears, green_pid, piece_rows: 0, piece_bytes: 0, told: now, written: now }
+    }
+
+    /// Bytes of this piece so far.
+    pub(super) fn piece_bytes(&self) -> u64 {
+        self.piece_bytes
+    }
+
+    /// Takes back what this piece counted, when it is given up.
+    pub(super) fn take_back(&self) {
+        self.run.counts.rows.fetch_sub(self.piece_rows, Ordering::Relaxed);
+        self.run.counts.bytes.fetch_sub(self.piece_bytes, Ordering::Relaxed);
+    }
+
+    async fn advance(&mut self, rows: u64, bytes: u64) -> Result<Load, Error> {
+        self.piece_rows += rows;
+        self.piece_bytes += bytes;
+        self.run.counts.rows.fetch_add(rows, Ordering::Relaxed);
+        self.run.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.told.elapsed() >= TELL_EVERY {
+            self.told = Instant::now();
+            self.ears.tell(self.run.progress(Stage::Copying));
+        }
+        if self.written.elapsed() >= WRITE_EVERY {
+            self.written = Instant::now();
+            let (rows, bytes) = self.run.counts.so_far();
+            return self.ledger.advance(&self.run.table.green, rows, bytes, self.green_pid).await;
+        }
+        Ok(Load::Running)
+    }
+}
+
+/// Pipes one COPY into another and finishes it; returns the rows green counted.
+///
+/// On any failure the sink is dropped, which fails the COPY on green.
+pub(super) async fn pump(
+    out: CopyOutStream,
+    sink: CopyInSink<Bytes>,
+    meter: &mut Meter<'_>,
+) -> Result<u64, Broken> {
+    let (mut out, mut sink) = (pin!(out), pin!(sink));
+    let mut batch = BytesMut::with_capacity(2 * BATCH_BYTES);
+    // Servers send a message a row, in both formats; it is only what we show until green tells the count.
+    let mut batch_rows = 0;
+    loop {
+        // Most rows are there already; only a wait needs a timer.
+        let next = match out.next().now_or_never() {
+            Some(next) => next,
+            None => timeout(STILL_MAX, out.next()).await.map_err(|_| Broken::Still("blue"))?,
+        };
+        let ended = next.is_none();
+        if let Some(row) = next {
+            batch.extend_from_slice(&row.map_err(Broken::Blue)?);
+            batch_rows += 1;
+        }
+        if batch.len() < BATCH_BYTES && !ended {
+            continue;
+        }
+        let bytes = batch.len() as u64;
+        timeout(STILL_MAX, sink.send(batch.split().freeze()))
+            .await
+            .map_err(|_| Broken::Still("green"))?
+            .map_err(Broken::Green)?;
+        batch.reserve(2 * BATCH_BYTES);
+        // When green has failed, the driver would take the rest of the table before it says so.
+        let load = meter.advance(batch_rows, bytes).await.map_err(Broken::Ledger)?;
+        batch_rows = 0;
+        if ended || load == Load::Ended {
+            break;
+        }
+    }
+    timeout(STILL_MAX, sink.as_mut().finish())
+        .await
+        .map_err(|_| Broken::Still("green"))?
+        .map_err(Broken::Green)
+}

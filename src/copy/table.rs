@@ -1,0 +1,276 @@
+//! Copies one table, or one piece of it, through a pair of connections.
+
+use super::{
+    format::{self, Format, Freeze},
+    lease,
+    ledger::{Ledger, MARK_TABLE, clamp},
+    lock_watch::LockWatch,
+    pump::{Broken, Meter, pump},
+    rows::{CopySpec, CopyTable, Outcome, Piece},
+};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::event::Ears;
+use crate::pg::{
+    connect::connect,
+    name::{TableName, literal},
+};
+use std::collections::HashMap;
+use tokio_postgres::{Client, error::SqlState};
+
+const DESCRIBE_TABLE: &str = include_str!("../../sql/copy/describe_table.sql");
+
+/// One worker's connections.
+pub(super) struct TableCopier {
+    blue: Client,
+    blue_pid: i32,
+    green: Client,
+    green_pid: i32,
+}
+
+/// Why a try ended without rows.
+enum Failure {
+    /// Somebody on blue needs the table; try again later.
+    Aside,
+    /// Give up.
+    Error(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Error(error)
+    }
+}
+
+/// What a side says of a table.
+struct Shape {
+    kind: TableShape,
+    rewritten: bool,
+    /// Type oid by column; `None` for a generated column.
+    types: HashMap<String, Option<u32>>,
+}
+
+/// What kind of relation it is, as far as the copy must treat it differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TableShape {
+    /// Rows of its own.
+    Plain,
+    /// Rows in its leaves.
+    Partitioned,
+    /// A foreign table or a view.
+    Other,
+}
+
+impl TableCopier {
+    /// Opens a worker's connections.
+    pub(super) async fn connect(spec: &CopySpec) -> Result<TableCopier> {
+        let blue = connect(&spec.blue, "copy").await?;
+        let green = connect(&spec.green, "copy").await?;
+        green.batch_execute("set session_replication_role = replica; set synchronous_commit = off").await.map_err(
+            |error| {
+                Error::new(Kind::Request, "our role on green may not set session_replication_role")
+                    .hint("as a superuser of green: grant set on parameter session_replication_role to the role")
+                    .source(error)
+            },
+        )?;
+        let (blue_pid, green_pid) = (pid(&blue).await?, pid(&green).await?);
+        Ok(TableCopier { blue, blue_pid, green, green_pid })
+    }
+
+    /// Copies a piece, or steps aside for somebody on blue; then nothing of it is on green.
+    pub(super) async fn copy(
+        &self,
+        piece: &Piece,
+        spec: &CopySpec,
+        ledger: &Ledger,
+        watch: &LockWatch,
+        ears: &Ears,
+    ) -> Result<Outcome> {
+        let mut meter = Meter::new(&piece.run, ledger, ears, self.green_pid);
+        let watching = watch.watch(self.blue_pid)?;
+        let result = self.try_copy(piece, spec, &mut meter).await;
+        drop(watching);
+        match result {
+            Ok(rows) => Ok(Outcome::Copied { rows, bytes: meter.piece_bytes() }),
+            Err(Failure::Error(error)) => Err(error),
+            Err(Failure::Aside) => {
+                meter.take_back();
+                for (client, side) in [(&self.blue, "blue"), (&self.green, "green")] {
+                    client
+                        .batch_execute("rollback")
+                        .await
+                        .doing(Kind::Server, || format!("a copy cannot be rolled back on {side}"))?;
+                }
+                Ok(Outcome::Yielded)
+            }
+        }
+    }
+
+    async fn try_copy(&self, piece: &Piece, spec: &CopySpec, meter: &mut Meter<'_>) -> Result<u64, Failure> {
+        let table = &piece.run.table;
+        self.open_blue(&table.blue, &spec.snapshot).await?;
+        let blue = describe(&self.blue, "blue", &table.blue).await?;
+        if blue.rewritten {
+            return Err(Failure::Error(rewritten_since_snapshot()));
+        }
+        let green = describe(&self.green, "green", &table.green).await?;
+        let format = format::choose(&blue.types_of(table, "blue")?, &green.types_of(table, "green")?);
+        lease::begin(&self.green, spec.epoch).await?;
+        let freeze = match (piece.blocks, green.kind) {
+            (None, TableShape::Plain) => Freeze::Yes,
+            _ => Freeze::No,
+        };
+        if piece.blocks.is_none() {
+            truncate(&self.green, &table.green, green.kind).await?;
+        }
+        let rows = self.pipe(piece, format, freeze, meter).await?;
+        // Blue's lock and snapshot are let go before green commits.
+        self.blue
+            .batch_execute("commit")
+            .await
+            .doing(Kind::Server, || "blue's read cannot be ended".into())?;
+        let (_, bytes) = piece.run.counts.so_far();
+        if piece.blocks.is_none() {
+            let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+                [&spec.attempt, &table.green.plain(), &"done", &clamp(rows), &clamp(bytes)];
+            self.green
+                .execute(MARK_TABLE, &values)
+                .await
+                .doing(Kind::Server, || "the copy's ledger cannot be written on green".into())?;
+        }
+        lease::commit(&self.green, "its rows").await?;
+        Ok(rows)
+    }
+
+    /// Begins on blue under the snapshot, with the table locked against being dropped, truncated or rewritten.
+    async fn open_blue(&self, table: &TableName, snapshot: &str) -> Result<(), Failure> {
+        self.blue
+            .batch_execute(&format!(
+                "begin isolation level repeatable read read only; set transaction snapshot {}",
+                literal(snapshot)
+            ))
+            .await
+            .map_err(|error| {
+                Error::new(Kind::Stopped, "the snapshot of the copy is gone")
+                    .hint("the session that made the slot has ended; the copy starts over with a new slot")
+                    .source(error)
+            })?;
+        self.blue
+            .batch_execute(&format!(
+                "set local lock_timeout = '5s'; lock table only {table} in access share mode"
+            ))
+            .await
+            .map_err(|error| aside_or("it cannot be locked on blue", error))
+    }
+
+    async fn pipe(
+        &self,
+        piece: &Piece,
+        format: Format,
+        freeze: Freeze,
+        meter: &mut Meter<'_>,
+    ) -> Result<u64, Failure> {
+        let table = &piece.run.table;
+        let into = format.copy_in(&table.green, &table.columns, freeze);
+        let sink = self.green.copy_in(&into).await.doing(Kind::Server, || "green refuses the copy".into())?;
+        let from = format.copy_out(&table.blue, &table.columns, piece.blocks);
+        let out =
+            self.blue.copy_out(&from).await.map_err(|error| aside_or("blue refuses the copy", error))?;
+        pump(out, sink, meter).await.map_err(|broken| match broken {
+            Broken::Blue(error) => aside_or("blue ended the copy", error),
+            Broken::Green(error) => {
+                Failure::Error(Error::new(Kind::Server, "green ended the copy").source(error))
+            }
+            Broken::Still(side) => Failure::Error(
+                Error::new(Kind::Deadline, format!("{side} stood still in the middle of the copy"))
+                    .hint("look at its pg_stat_activity, disk and network; then replicate again"),
+            ),
+            Broken::Ledger(error) => Failure::Error(error),
+        })
+    }
+}
+
+/// A cancelled statement or a lock that was not to be had is no failure of the copy.
+fn aside_or(what: &str, error: tokio_postgres::Error) -> Failure {
+    match error.code() {
+        Some(code) if *code == SqlState::QUERY_CANCELED || *code == SqlState::LOCK_NOT_AVAILABLE => {
+            Failure::Aside
+        }
+        _ => Failure::Error(Error::new(Kind::Server, what).source(error)),
+    }
+}
+
+/// TRUNCATE and ALTER TABLE that rewrites leave an old snapshot an empty table, without any error.
+fn rewritten_since_snapshot() -> Error {
+    Error::new(Kind::Stopped, "it was truncated or rewritten on blue after the copy's snapshot was taken")
+        .hint("let that work end, then start the copy over with a new slot")
+}
+
+/// Empties a table of green, in the transaction that is open.
+pub(super) async fn truncate(green: &Client, table: &TableName, kind: TableShape) -> Result<()> {
+    // ONLY: children of plain inheritance have rows of their own.
+    let only = if kind == TableShape::Partitioned { "" } else { "only " };
+    green
+        .batch_execute(&format!("set local lock_timeout = '30s'; truncate table {only}{table}"))
+        .await
+        .doing(Kind::Server, || "it cannot be emptied on green".into())
+}
+
+impl Shape {
+    /// The type oids of the columns to copy, in their order.
+    fn types_of(&self, table: &CopyTable, side: &str) -> Result<Vec<u32>> {
+        let mut types = Vec::with_capacity(table.columns.len());
+        for column in &table.columns {
+            match self.types.get(column.as_str()) {
+                Some(Some(oid)) => types.push(*oid),
+                Some(None) => {
+                    return Err(Error::new(
+                        Kind::Request,
+                        format!("column {column} is generated on {side} and cannot be copied"),
+                    )
+                    .hint("leave it out: green computes it"));
+                }
+                None => {
+                    return Err(Error::new(Kind::Request, format!("column {column} is missing on {side}"))
+                        .hint("name it in replicate.map, or make the two shapes agree"));
+                }
+            }
+        }
+        Ok(types)
+    }
+}
+
+/// Looks at a table. On blue, inside the copy's transaction, so that a rewrite since the snapshot shows.
+pub(super) async fn kind_of(green: &Client, table: &TableName) -> Result<TableShape> {
+    Ok(describe(green, "green", table).await?.kind)
+}
+
+async fn describe(client: &Client, side: &str, table: &TableName) -> Result<Shape> {
+    let rows = client
+        .query(DESCRIBE_TABLE, &[&table.schema.as_str(), &table.name.as_str()])
+        .await
+        .doing(Kind::Server, || format!("it cannot be looked at on {side}"))?;
+    let Some(first) = rows.first() else {
+        return Err(Error::new(Kind::Request, format!("there is no table {} on {side}", table.plain())));
+    };
+    let kind = match first.get::<_, &str>("kind") {
+        "r" => TableShape::Plain,
+        "p" => TableShape::Partitioned,
+        _ => TableShape::Other,
+    };
+    let types = rows
+        .iter()
+        .filter_map(|row| {
+            let name: Option<String> = row.get("column_name");
+            Some((name?, (!row.get::<_, bool>("generated")).then(|| row.get::<_, u32>("type_oid"))))
+        })
+        .collect();
+    Ok(Shape { kind, rewritten: first.get("rewritten"), types })
+}
+
+async fn pid(client: &Client) -> Result<i32> {
+    let row = client
+        .query_one("select pg_backend_pid()", &[])
+        .await
+        .doing(Kind::Server, || "a session does not tell its process".into())?;
+    Ok(row.get(0))
+}
