@@ -49,7 +49,7 @@ fn token_length(rest: &str) -> usize {
 }
 
 /// Stars for the password of a `scheme://user:password@host`, and for the value after `password=`.
-fn without_passwords(line: &str) -> String {
+pub(super) fn without_passwords(line: &str) -> String {
     let mut chars: Vec<char> = line.chars().collect();
     let find = |chars: &[char], from: usize, what: &str| {
         let what: Vec<char> = what.chars().collect();

@@ -301,6 +301,9 @@ impl<'de> MapAccess<'de> for Entries<'_> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Misfit> {
         let Some((key, value)) = self.rest.next() else { return Ok(None) };
+        if key.as_key().is_none() {
+            return Err(<Misfit as de::Error>::custom("a key must be text: put it in quotes").at(key));
+        }
         self.entry = Some((key, value));
         seed.deserialize(Fit(key)).map(Some)
     }

@@ -3,7 +3,7 @@
 
 use super::{
     Plan,
-    excerpt::{Spot, excerpt},
+    excerpt::{Spot, excerpt, without_passwords},
     fit::{Misfit, Problem, fit},
     node::{self, Node, NodeId, Reader, Value},
 };
@@ -268,7 +268,7 @@ impl Source<'_> {
         let nothing = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
         if self.text.lines().all(nothing) {
             return Err(Error::new(Kind::Plan, format!("{}: the plan is empty", self.name))
-                .hint("begin with `version: 1`, or let `migrate init` write a plan"));
+                .hint("begin with `version: 1`; plans/minimal.yaml is one to start from"));
         }
         let next = Cell::new(0);
         Reader::of_tree(&next)
@@ -287,6 +287,7 @@ impl Source<'_> {
     /// The one form of message about a plan's text.
     fn error(&self, spot: Option<Spot>, what: String) -> Error {
         let Some(spot) = spot else { return Error::new(Kind::Plan, format!("{}: {what}", self.name)) };
+        let what = without_passwords(&what);
         let lines = excerpt(self.text, spot);
         let gap = if lines.is_empty() { "" } else { "\n" };
         Error::new(Kind::Plan, format!("{}:{}:{}: {what}{gap}{lines}", self.name, spot.line, spot.column))
@@ -301,11 +302,14 @@ impl Source<'_> {
                 .hint("a plan is one document: remove the second `---`");
         }
         let problem = text.split(" at line ").next().unwrap_or(&text);
+        if problem.contains("YAML tag") {
+            let error = self.error(spot, "a plan has no YAML tags".into());
+            return error.hint("write the value without `!`");
+        }
         let error = self.error(spot, format!("this is not YAML: {problem}"));
         let line = spot.and_then(|spot| self.text.lines().nth(spot.line.saturating_sub(1))).unwrap_or("");
         match text.split_once("while parsing ") {
             _ if line.contains('\t') => error.hint("YAML is indented with spaces, not with tabs"),
-            _ if problem.contains("YAML tag") => error.hint("write the value without `!`"),
             Some((_, context)) => error.hint(format!("it was met while parsing {context}")),
             None => {
                 error.hint("look at the indentation, the quotes and the `:` of this line and the one before")
@@ -340,20 +344,29 @@ impl Source<'_> {
             Problem::MissingKey(key) => self
                 .error(spot, format!("{place} lacks the key `{key}`"))
                 .hint(format!("add `{key}:`; docs/reference/plan.md says what it means")),
+            Problem::WrongKind { found, wanted } if found == "nothing" => {
+                self.error(spot, format!("{place} is empty")).hint(how_to_write(wanted))
+            }
             Problem::WrongKind { found, wanted } => {
-                let error = self.error(spot, format!("{place} must be {wanted}, not {found}"));
-                match wanted.as_str() {
-                    "text" if found != "nothing" && found != "a list" && found != "keys and values" => {
-                        error.hint("put it in quotes")
-                    }
-                    _ => error.hint(format!("write {wanted} here")),
-                }
+                self.error(spot, format!("{place} must be {wanted}, not {found}")).hint(how_to_write(wanted))
             }
             Problem::Refused(why) => match why.rsplit_once(": ") {
                 Some((what, hint)) => self.error(spot, format!("{place}: {what}")).hint(hint),
                 None => self.error(spot, format!("{place}: {why}")),
             },
         }
+    }
+}
+
+/// How a kind of value is written in YAML.
+fn how_to_write(wanted: &str) -> &'static str {
+    match wanted {
+        "keys and values" => "write `key: value` lines, indented below it",
+        "a list" => "write `[a, b]`, or lines that begin with `- `, indented below it",
+        "text" => "write text; put it in quotes when it looks like a number",
+        "true or false" => "write true or false, without quotes",
+        "a number with its unit" => "write a whole number and its unit",
+        _ => "write a whole number, without quotes",
     }
 }
 
