@@ -1,0 +1,113 @@
+//! Folding: statements that are one change, across statements and files.
+
+use super::{
+    parse::{self, NodeEnum, node::AlterTableType},
+    rules::{drop_index, swap_index},
+    source::Statement,
+};
+use crate::pg::name::TableName;
+
+/// What is rewritten as a whole.
+#[derive(Debug)]
+pub(super) enum Unit {
+    /// A statement by itself.
+    One(Box<Statement>),
+    /// An index dropped and created again under the same name; runs where the CREATE is.
+    Swap { drop: Box<Statement>, create: Box<Statement>, index: TableName },
+    /// An index dropped and created again, with something between that needs the gap.
+    Gap { drop: Box<Statement>, create_place: crate::finding::Place, between: crate::finding::Place },
+}
+
+/// Cuts statements that name several indexes, and pairs DROP INDEX with the CREATE INDEX that follows.
+pub(super) fn units(statements: Vec<Statement>) -> Vec<Unit> {
+    let mut statements: Vec<Option<Statement>> =
+        statements.into_iter().flat_map(drop_index::one_by_one).map(Some).collect();
+    let mut units = Vec::new();
+    let mut swaps: Vec<(usize, Unit)> = Vec::new();
+    for at in 0..statements.len() {
+        if let Some(found) = swaps.iter().position(|(place, _)| *place == at) {
+            units.push(swaps.swap_remove(found).1);
+            continue;
+        }
+        let Some(statement) = statements[at].take() else { continue };
+        match pair(&statement, &statements[at + 1..]) {
+            Pair::None => units.push(Unit::One(Box::new(statement))),
+            Pair::Apart { create, between } => {
+                let place = |nth: usize| statements[at + 1 + nth].as_ref().map(|one| one.place.clone());
+                match (place(create), place(between)) {
+                    (Some(create_place), Some(between)) => {
+                        units.push(Unit::Gap { drop: Box::new(statement), create_place, between });
+                    }
+                    _ => units.push(Unit::One(Box::new(statement))),
+                }
+            }
+            Pair::Swap { create, index } => {
+                if let Some(created) = statements[at + 1 + create].take() {
+                    let (drop, created) = (Box::new(statement), Box::new(created));
+                    swaps.push((at + 1 + create, Unit::Swap { drop, create: created, index }));
+                }
+            }
+        }
+    }
+    units
+}
+
+enum Pair {
+    None,
+    Swap { create: usize, index: TableName },
+    Apart { create: usize, between: usize },
+}
+
+fn pair(drop: &Statement, after: &[Option<Statement>]) -> Pair {
+    let Some((schema, name)) = swap_index::dropped(drop) else { return Pair::None };
+    let found = after.iter().enumerate().find_map(|(at, statement)| {
+        let statement = statement.as_ref()?;
+        let NodeEnum::IndexStmt(index) = &statement.tree else { return None };
+        let range = index.relation.as_ref()?;
+        let same_schema = schema.is_empty()
+            || range.schemaname == schema
+            || (range.schemaname.is_empty()
+                && statement.search_path.first().is_some_and(|first| first.as_str() == schema));
+        let same_path = drop.search_path == statement.search_path || !range.schemaname.is_empty();
+        (index.idxname == name && same_schema && same_path).then_some((at, range.clone()))
+    });
+    let Some((create, range)) = found else { return Pair::None };
+    let table = (range.schemaname.clone(), range.relname.clone());
+    match after[..create].iter().position(|one| one.as_ref().is_some_and(|one| !may_wait(one, &table))) {
+        Some(between) => Pair::Apart { create, between },
+        None => Pair::Swap { create, index: TableName::new(range.schemaname, name) },
+    }
+}
+
+/// Whether a statement between the two means the same while the old index is still there.
+fn may_wait(statement: &Statement, table: &(String, String)) -> bool {
+    match &statement.tree {
+        NodeEnum::IndexStmt(_)
+        | NodeEnum::ReindexStmt(_)
+        | NodeEnum::TransactionStmt(_)
+        | NodeEnum::VariableSetStmt(_) => true,
+        NodeEnum::DropStmt(drop) if drop_index::of(statement).is_some() => !drop.objects.is_empty(),
+        NodeEnum::AlterTableStmt(alter) => {
+            !names(statement, table)
+                || alter.cmds.iter().all(|command| match &command.node {
+                    Some(NodeEnum::AlterTableCmd(command)) => matches!(
+                        command.subtype(),
+                        AlterTableType::AtAddColumn
+                            | AlterTableType::AtColumnDefault
+                            | AlterTableType::AtSetStatistics
+                    ),
+                    _ => false,
+                })
+        }
+        NodeEnum::DropStmt(_) | NodeEnum::DoStmt(_) | NodeEnum::CallStmt(_) | NodeEnum::RenameStmt(_) => {
+            false
+        }
+        _ => !names(statement, table),
+    }
+}
+
+fn names(statement: &Statement, (schema, name): &(String, String)) -> bool {
+    parse::relations(&statement.tree)
+        .iter()
+        .any(|found| found.1 == *name && (found.0 == *schema || found.0.is_empty() || schema.is_empty()))
+}

@@ -1,0 +1,212 @@
+//! The real grammar: the only file that names the parser's crate (besides [`super::cursor`], which links to it).
+
+use super::cursor;
+pub use pg_query::{NodeEnum, protobuf as node};
+use serde_json::Value;
+
+/// A statement of a text: its tree, and where it is (bytes; leading blanks and comments left out, no semicolon).
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    /// The tree.
+    pub tree: NodeEnum,
+    /// First byte.
+    pub start: usize,
+    /// Byte after the last.
+    pub end: usize,
+    /// Where the comments and blanks before it begin.
+    pub leading: usize,
+}
+
+/// Why a text does not parse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyntaxError {
+    /// As Postgres says it.
+    pub message: String,
+    /// Byte offset, when known.
+    pub offset: Option<usize>,
+}
+
+/// A token of a text, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    /// First byte.
+    pub start: usize,
+    /// Byte after the last.
+    pub end: usize,
+    /// What it is.
+    pub kind: node::Token,
+}
+
+/// The tokens of a text, comments left out.
+///
+/// # Errors
+/// When a string, comment or identifier does not end.
+pub fn tokens(sql: &str) -> Result<Vec<Token>, SyntaxError> {
+    let scanned = pg_query::scan(sql).map_err(|_| syntax_error(sql))?;
+    Ok(scanned
+        .tokens
+        .iter()
+        .map(|token| Token {
+            start: byte(token.start),
+            end: byte(token.end),
+            kind: node::Token::try_from(token.token).unwrap_or(node::Token::Nul),
+        })
+        .filter(|token| !matches!(token.kind, node::Token::SqlComment | node::Token::CComment))
+        .collect())
+}
+
+/// The statements of a text.
+///
+/// # Errors
+/// When it is not valid SQL; the first error only, since the grammar stops there.
+pub fn parse(sql: &str) -> Result<Vec<Parsed>, SyntaxError> {
+    let result = pg_query::parse(sql, 0).map_err(|_| syntax_error(sql))?;
+    let tokens = tokens(sql)?;
+    let mut parsed = Vec::new();
+    for raw in result.protobuf.stmts {
+        let Some(tree) = raw.stmt.and_then(|stmt| stmt.node) else { continue };
+        let from = byte(raw.stmt_location);
+        let limit = if raw.stmt_len == 0 { sql.len() } else { from + byte(raw.stmt_len) };
+        // The grammar's span may begin and end with blanks and comments.
+        let within = &tokens[tokens.partition_point(|token| token.start < from)..];
+        let within = &within[..within.partition_point(|token| token.end <= limit)];
+        let mut within = within.iter().filter(|token| token.kind != node::Token::Ascii59);
+        let Some(first) = within.next() else { continue };
+        let end = within.next_back().unwrap_or(first).end;
+        let leading = tokens[..tokens.partition_point(|token| token.start < first.start)]
+            .iter()
+            .rfind(|token| token.kind == node::Token::Ascii59)
+            .map_or(0, |semicolon| semicolon.end);
+        parsed.push(Parsed { tree, start: first.start, end, leading });
+    }
+    Ok(parsed)
+}
+
+/// The tree of a text that must hold exactly one statement.
+///
+/// # Errors
+/// When it does not parse or holds another number of statements.
+pub fn parse_one(sql: &str) -> Result<NodeEnum, SyntaxError> {
+    let mut parsed = parse(sql)?;
+    match (parsed.pop(), parsed.is_empty()) {
+        (Some(one), true) => Ok(one.tree),
+        _ => Err(SyntaxError { message: "not exactly one statement".into(), offset: None }),
+    }
+}
+
+/// Whether two trees mean the same: equal in everything but positions in the text.
+pub fn same_tree(left: &NodeEnum, right: &NodeEnum) -> bool {
+    match (shape(left), shape(right)) {
+        (Some(left), Some(right)) => left == right,
+        _ => false,
+    }
+}
+
+/// A tree without positions.
+fn shape(tree: &NodeEnum) -> Option<Value> {
+    let mut value = serde_json::to_value(tree).ok()?;
+    forget_positions(&mut value);
+    Some(value)
+}
+
+fn forget_positions(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| !is_position(name));
+            fields.values_mut().for_each(forget_positions);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_positions),
+        _ => {}
+    }
+}
+
+fn is_position(field: &str) -> bool {
+    field == "location"
+        || field == "stmt_len"
+        || field.ends_with("_location")
+        || field.ends_with("list_start")
+        || field.ends_with("list_end")
+}
+
+/// Every relation a tree names, wherever in it, as (schema, name).
+pub fn relations(tree: &NodeEnum) -> Vec<(String, String)> {
+    fn walk(value: &Value, found: &mut Vec<(String, String)>) {
+        match value {
+            Value::Object(fields) => {
+                if let (Some(Value::String(schema)), Some(Value::String(name))) =
+                    (fields.get("schemaname"), fields.get("relname"))
+                {
+                    found.push((schema.clone(), name.clone()));
+                }
+                fields.values().for_each(|field| walk(field, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    if let Ok(value) = serde_json::to_value(tree) {
+        walk(&value, &mut found);
+    }
+    found
+}
+
+/// The strings of a list of `String` nodes, such as a qualified name.
+pub fn strings(nodes: &[node::Node]) -> Vec<String> {
+    nodes
+        .iter()
+        .filter_map(|item| match &item.node {
+            Some(NodeEnum::String(text)) => Some(text.sval.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn syntax_error(sql: &str) -> SyntaxError {
+    if sql.contains('\0') {
+        return SyntaxError { message: "the text holds a NUL character".into(), offset: sql.find('\0') };
+    }
+    match cursor::first_error(sql) {
+        Some((message, position)) => SyntaxError {
+            message,
+            offset: position
+                .checked_sub(1)
+                .map(|nth| sql.char_indices().nth(nth).map_or(sql.len(), |(at, _)| at)),
+        },
+        None => SyntaxError { message: "the statement cannot be parsed".into(), offset: None },
+    }
+}
+
+fn byte(offset: i32) -> usize {
+    usize::try_from(offset).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_leave_out_blanks_comments_and_semicolons() {
+        let sql = "-- é first\nselect 1 ; /* two */ select 'é;' /* in */ , 2 -- end\n;  ";
+        let texts: Vec<&str> = parse(sql).unwrap().iter().map(|one| &sql[one.start..one.end]).collect();
+        assert_eq!(texts, ["select 1", "select 'é;' /* in */ , 2"]);
+    }
+
+    #[test]
+    fn trees_are_compared_without_positions_but_with_everything_else() {
+        let tree = |sql| parse_one(sql).unwrap();
+        assert!(same_tree(&tree("create index i on t (a)"), &tree("CREATE  INDEX i /* x */ ON t(a)")));
+        assert!(!same_tree(&tree("create index i on t (a)"), &tree("create index i on t (a desc)")));
+        assert!(same_tree(
+            &tree("create index i on t ((a in (1,2)))"),
+            &tree("create index i  on t ((a in ( 1, 2 )))")
+        ));
+    }
+
+    #[test]
+    fn an_error_has_a_byte_offset() {
+        let error = parse("select 'é';\nselect frm from x y z").unwrap_err();
+        assert_eq!(error.offset, Some(33), "{error:?}");
+        assert_eq!(parse("select 'unended").unwrap_err().offset, Some(7));
+    }
+}

@@ -1,0 +1,203 @@
+//! DROP INDEX: one CONCURRENTLY for each name; a partitioned index has no such form and is dropped under brief locks.
+
+use super::{Outcome, as_written, blocking, concurrently, warning};
+use crate::{
+    ddl::{
+        edit::{self, Edit},
+        lock::{Cost, LockMode, LockRole, LockTaken},
+        parse::{self, NodeEnum, node},
+        scene::{self, Scene},
+        source::Statement,
+        statement::{Undo, Verify},
+    },
+    facts::{Index, Table, TableKind},
+    pg::name::TableName,
+};
+
+const RECIPE: &str = "drop_index";
+
+/// A DROP INDEX statement, if it is one.
+pub(in crate::ddl) fn of(statement: &Statement) -> Option<&node::DropStmt> {
+    match &statement.tree {
+        NodeEnum::DropStmt(drop) if drop.remove_type() == node::ObjectType::ObjectIndex => Some(drop),
+        _ => None,
+    }
+}
+
+pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+    let drop = of(statement)?;
+    let [(schema, name)] = scene::dropped_names(drop).try_into().ok()?;
+    let index = scene.resolve(&schema, &name, &statement.search_path);
+    if drop.behavior() == node::DropBehavior::DropCascade {
+        return Outcome::finding(blocking(
+            statement,
+            "DDL_NO_RULE",
+            format!(
+                "DROP INDEX {name} CASCADE drops the foreign keys that rest on the index, with ACCESS EXCLUSIVE on both sides of each, all at once"
+            ),
+            "Write an ALTER TABLE … DROP CONSTRAINT for each foreign key, then DROP INDEX without CASCADE.",
+        ));
+    }
+    let live = scene.index(&index);
+    if let Some((table, constraint)) =
+        live.and_then(|(table, index)| Some((table, index.constraint.as_ref()?)))
+    {
+        return Outcome::finding(blocking(
+            statement,
+            "DDL_INDEX_OF_CONSTRAINT",
+            format!(
+                "{} belongs to the constraint {} of {}; the server refuses to drop it alone",
+                index.plain(),
+                constraint.as_str(),
+                table.name.plain()
+            ),
+            "Drop the constraint instead: ALTER TABLE … DROP CONSTRAINT.",
+        ));
+    }
+    let mut outcome = match live {
+        Some((table, _)) if table.kind == TableKind::Partitioned => {
+            partitioned(statement, scene, drop, &index, table)
+        }
+        _ => plain(statement, drop, &index, live)?,
+    };
+    if live.is_none() && scene.looked() && !drop.missing_ok && !scene.is_new_index(&index) {
+        outcome.findings.push(warning(
+            statement,
+            "DDL_ALREADY_ABSENT",
+            format!("there is no index {} on the database", index.plain()),
+            "If an earlier run dropped it, nothing to do; otherwise correct the name, since as it stands nothing is dropped.",
+        ));
+    }
+    Some(outcome)
+}
+
+fn plain(
+    statement: &Statement,
+    drop: &node::DropStmt,
+    index: &TableName,
+    live: Option<(&Table, &Index)>,
+) -> Option<Outcome> {
+    let mut wanted = drop.clone();
+    wanted.concurrent = true;
+    let tokens = parse::tokens(&statement.sql).ok()?;
+    let at = tokens.get(edit::find(&tokens, node::Token::Index)?)?.end;
+    let edits = if drop.concurrent { Vec::new() } else { vec![Edit::insert(at, " CONCURRENTLY")] };
+    let sql = edit::proved(&statement.sql, edits, &NodeEnum::DropStmt(wanted))?;
+    // Offline we do not know the index's table; the index stands for it.
+    let relation = live.map_or_else(|| index.clone(), |(table, _)| table.name.clone());
+    let lock = |mode| LockTaken { relation: relation.clone(), mode, role: LockRole::Table };
+    let title = format!("drop index {}", index.name.as_str());
+    let step = as_written(statement, RECIPE, title, Cost::brief(vec![lock(LockMode::ShareUpdateExclusive)]));
+    let mut step = concurrently(step, sql, Verify::IndexAbsent { index: index.clone() });
+    step.was = (!drop.concurrent).then(|| Cost::brief(vec![lock(LockMode::AccessExclusive)]));
+    step.why = "readers and writers go on; it waits until no query uses the index any more".into();
+    step.undo = Some(Undo::RecreateIndex { index: index.clone() });
+    Outcome::step(step)
+}
+
+fn partitioned(
+    statement: &Statement,
+    scene: &Scene,
+    drop: &node::DropStmt,
+    index: &TableName,
+    table: &Table,
+) -> Outcome {
+    let exclusive = |relation: &TableName, role| LockTaken {
+        relation: relation.clone(),
+        mode: LockMode::AccessExclusive,
+        role,
+    };
+    let mut locks = vec![exclusive(&table.name, LockRole::Table)];
+    locks.extend(
+        scene.all_partitions(&table.name).iter().map(|part| exclusive(&part.name, LockRole::Partition)),
+    );
+    let title = format!("drop partitioned index {}", index.name.as_str());
+    let mut step = as_written(statement, RECIPE, title, Cost::brief(locks));
+    step.why =
+        "a partitioned index has no concurrent drop: the table and its partitions are locked for a moment"
+            .into();
+    let mut findings = Vec::new();
+    if drop.concurrent {
+        findings.push(blocking(
+            statement,
+            "DDL_NO_RULE",
+            format!("{} is a partitioned index: the server refuses to drop it CONCURRENTLY", index.plain()),
+            "Write DROP INDEX; it runs under a brief ACCESS EXCLUSIVE lock with retries.",
+        ));
+        return Outcome { steps: Vec::new(), findings };
+    }
+    Outcome { steps: vec![step], findings }
+}
+
+/// The statement cut into one for each index it names, each keeping its own spelling.
+pub(in crate::ddl) fn one_by_one(statement: Statement) -> Vec<Statement> {
+    let Some(drop) = of(&statement).filter(|drop| drop.objects.len() > 1) else { return vec![statement] };
+    let cut = || {
+        use node::Token as Kind;
+        let tokens = parse::tokens(&statement.sql).ok()?;
+        let index = edit::find(&tokens, Kind::Index)?;
+        let is_keyword = |kind| matches!(kind, Kind::Concurrently | Kind::IfP | Kind::Exists);
+        let first = index + 1 + tokens[index + 1..].iter().position(|token| !is_keyword(token.kind))?;
+        let tail =
+            tokens[first..].iter().position(|token| matches!(token.kind, Kind::Cascade | Kind::Restrict));
+        let last = tail.map_or(tokens.len(), |tail| first + tail);
+        let head = &statement.sql[..tokens[first].start];
+        let rest = tail.map_or("", |_| &statement.sql[tokens[last - 1].end..]);
+        let names = tokens[first..last].split(|token| token.kind == Kind::Ascii44);
+        names
+            .zip(&drop.objects)
+            .map(|(name, object)| {
+                let mut wanted = drop.clone();
+                wanted.objects = vec![object.clone()];
+                let wanted = NodeEnum::DropStmt(wanted);
+                let name = &statement.sql[name.first()?.start..name.last()?.end];
+                let sql = edit::proved(&format!("{head}{name}{rest}"), Vec::new(), &wanted)?;
+                Some(Statement { sql, tree: wanted, ..statement.clone() })
+            })
+            .collect::<Option<Vec<_>>>()
+    };
+    match cut() {
+        Some(parts) => parts,
+        None => vec![statement],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ddl::tests::on_live;
+
+    #[test]
+    fn several_become_several_each_concurrently() {
+        assert_eq!(
+            on_live("drop index if exists t_a, /* two */ public.\"t_uq\" restrict"),
+            [
+                "concurrent, SHARE UPDATE EXCLUSIVE t: drop index CONCURRENTLY if exists t_a restrict",
+                "concurrent, SHARE UPDATE EXCLUSIVE t: drop index CONCURRENTLY if exists public.\"t_uq\" restrict",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_partitioned_index_is_dropped_under_brief_locks_on_all() {
+        assert_eq!(
+            on_live("drop index p_a"),
+            [
+                "brief, ACCESS EXCLUSIVE p + ACCESS EXCLUSIVE p1 + ACCESS EXCLUSIVE sub + ACCESS EXCLUSIVE sub1: drop index p_a"
+            ]
+        );
+        assert_eq!(on_live("drop index concurrently p_a"), ["blocking DDL_NO_RULE"]);
+    }
+
+    #[test]
+    fn a_constraints_index_and_cascade_are_refused() {
+        assert_eq!(on_live("drop index t_pkey"), ["blocking DDL_INDEX_OF_CONSTRAINT"]);
+        assert_eq!(on_live("drop index t_uq cascade"), ["blocking DDL_NO_RULE"]);
+        assert_eq!(on_live("drop index t_a, t_uq cascade"), ["blocking DDL_NO_RULE"; 2]);
+    }
+
+    #[test]
+    fn an_index_that_is_not_there_is_said() {
+        assert_eq!(on_live("drop index gone")[1..], ["warning DDL_ALREADY_ABSENT"]);
+        assert_eq!(on_live("drop index if exists gone").len(), 1);
+    }
+}

@@ -1,0 +1,144 @@
+//! The rules, one a file. Each looks at one statement in its scene and says how it runs online, or that it is not its business.
+//!
+//! A rule's tests are its specification: input, output, lock. A statement no rule claims meets [`no_rule`], which stops it.
+
+use super::{
+    lock::Cost,
+    scene::Scene,
+    source::Statement,
+    statement::{Class, Online, Retry, Verify},
+};
+use crate::finding::{Finding, Severity};
+
+mod add_column;
+mod alter_column;
+mod alter_table;
+mod constraint;
+mod create_index;
+mod create_object;
+mod create_table;
+mod drop_column;
+pub(super) mod drop_index;
+mod index_name;
+mod new_object;
+mod no_rule;
+mod reindex;
+mod rename;
+mod session;
+pub(super) mod swap_index;
+mod table_option;
+mod transaction;
+
+/// What a rule makes of a statement.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub steps: Vec<Online>,
+    pub findings: Vec<Finding>,
+}
+
+impl Outcome {
+    fn step(step: Online) -> Option<Outcome> {
+        Some(Outcome { steps: vec![step], findings: Vec::new() })
+    }
+
+    fn finding(finding: Finding) -> Option<Outcome> {
+        Some(Outcome { steps: Vec::new(), findings: vec![finding] })
+    }
+}
+
+type Rule = fn(&Statement, &Scene) -> Option<Outcome>;
+
+/// In the order they are asked; the first that answers decides.
+const RULES: &[Rule] = &[
+    transaction::rule,
+    session::rule,
+    new_object::rule,
+    create_index::rule,
+    drop_index::rule,
+    reindex::rule,
+    rename::rule,
+    alter_table::rule,
+    create_table::rule,
+    create_object::rule,
+];
+
+/// What becomes of one statement.
+pub(super) fn apply(statement: &Statement, scene: &Scene) -> Outcome {
+    RULES
+        .iter()
+        .find_map(|rule| rule(statement, scene))
+        .unwrap_or_else(|| Outcome { steps: Vec::new(), findings: vec![no_rule::finding(statement, scene)] })
+}
+
+/// A step that runs the statement as it is written, in a transaction of its own.
+fn as_written(statement: &Statement, recipe: &str, title: String, cost: Cost) -> Online {
+    let class = match cost.strongest() {
+        Some(lock) if lock.mode.blocks_writers() => Class::Brief,
+        _ => Class::Catalog,
+    };
+    Online {
+        id: slug(&title),
+        sql: statement.sql.clone(),
+        search_path: statement.search_path.clone(),
+        from: vec![statement.place.clone()],
+        title,
+        class,
+        cost,
+        was: None,
+        transactional: true,
+        recipe: recipe.to_owned(),
+        why: String::new(),
+        retry: Retry::BRIEF,
+        verify: Verify::Recorded { valid: None },
+        undo: None,
+    }
+}
+
+/// Turns a step into one that runs outside a transaction, beside readers and writers.
+fn concurrently(mut step: Online, sql: String, verify: Verify) -> Online {
+    step.sql = sql;
+    step.class = Class::Concurrent;
+    step.transactional = false;
+    step.retry = Retry::CONCURRENT;
+    step.verify = verify;
+    step
+}
+
+/// `create index a on public.t` as a step name: `ddl/create-index-a-on-public.t`.
+fn slug(title: &str) -> String {
+    let mut id = "ddl/".to_owned();
+    for c in title.chars() {
+        if c.is_alphanumeric() || matches!(c, '_' | '.') {
+            id.extend(c.to_lowercase());
+        } else if !id.ends_with(['-', '/']) {
+            id.push('-');
+        }
+    }
+    id.trim_end_matches('-').to_owned()
+}
+
+fn finding(statement: &Statement, severity: Severity, code: &str, what: String, help: &str) -> Finding {
+    Finding { code: code.to_owned(), severity, place: statement.place.clone(), what, help: help.to_owned() }
+}
+
+fn blocking(statement: &Statement, code: &str, what: String, help: &str) -> Finding {
+    finding(statement, Severity::Blocking, code, what, help)
+}
+
+fn warning(statement: &Statement, code: &str, what: String, help: &str) -> Finding {
+    finding(statement, Severity::Warning, code, what, help)
+}
+
+fn info(statement: &Statement, code: &str, what: String, help: &str) -> Finding {
+    finding(statement, Severity::Info, code, what, help)
+}
+
+/// A relation the statement needs and the database does not have.
+fn unknown_relation(statement: &Statement, name: &crate::pg::name::TableName) -> Finding {
+    blocking(
+        statement,
+        "DDL_UNKNOWN_RELATION",
+        format!("there is no {} on the database, and nothing earlier in these files makes it", name.plain()),
+        "Correct the name, set search_path in the file, or put the file that creates it first.",
+    )
+}

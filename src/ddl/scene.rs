@@ -1,0 +1,209 @@
+//! The database as a statement of the plan meets it: what was seen live, and what earlier statements made or took away.
+
+use super::parse::{NodeEnum, node};
+use crate::{
+    facts::{Index, ServerFacts, Table, TableKind},
+    pg::name::{Ident, TableName},
+};
+use std::collections::BTreeSet;
+
+/// Where a relation comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Known<'a> {
+    /// Seen on the database.
+    Live(&'a Table),
+    /// Seen on the database, as something that is no table (a materialized view).
+    LiveOther,
+    /// Made by an earlier statement of this plan: nobody uses it yet.
+    New,
+    /// Not there.
+    Missing,
+    /// We have not looked.
+    Unseen,
+}
+
+/// What is known when a statement runs.
+pub(super) struct Scene<'a> {
+    live: Option<&'a ServerFacts>,
+    created: BTreeSet<TableName>,
+    dropped: BTreeSet<TableName>,
+    /// Indexes made on relations that were made here.
+    new_indexes: BTreeSet<TableName>,
+    /// Types made here that are no domains with a check.
+    plain_types: BTreeSet<String>,
+}
+
+impl<'a> Scene<'a> {
+    pub fn new(live: Option<&'a ServerFacts>) -> Scene<'a> {
+        let (created, dropped) = (BTreeSet::new(), BTreeSet::new());
+        Scene { live, created, dropped, new_indexes: BTreeSet::new(), plain_types: BTreeSet::new() }
+    }
+
+    /// Whether we have looked at the database.
+    pub fn looked(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// The relation a name means, by the search path; a name not found means the path's first schema.
+    pub fn resolve(&self, schema: &str, name: &str, path: &[Ident]) -> TableName {
+        if !schema.is_empty() {
+            return TableName::new(schema, name);
+        }
+        let in_path = |schema: &Ident| TableName { schema: schema.clone(), name: Ident::new(name) };
+        path.iter()
+            .map(in_path)
+            .find(|table| {
+                !matches!(self.relation(table), Known::Missing | Known::Unseen) || self.index(table).is_some()
+            })
+            .or_else(|| path.first().map(in_path))
+            .unwrap_or_else(|| TableName::new("public", name))
+    }
+
+    /// As [`Scene::resolve`], from the tree.
+    pub fn range(&self, range: &node::RangeVar, path: &[Ident]) -> TableName {
+        self.resolve(&range.schemaname, &range.relname, path)
+    }
+
+    /// What is known of a table, view or the like.
+    pub fn relation(&self, name: &TableName) -> Known<'a> {
+        if self.created.contains(name) {
+            return Known::New;
+        }
+        if self.dropped.contains(name) {
+            return Known::Missing;
+        }
+        let Some(live) = self.live else { return Known::Unseen };
+        match live.table(name) {
+            Some(table) => Known::Live(table),
+            None if live.materialized_views.contains(name) => Known::LiveOther,
+            None => Known::Missing,
+        }
+    }
+
+    /// An index seen on the database, with its table.
+    pub fn index(&self, name: &TableName) -> Option<(&'a Table, &'a Index)> {
+        let live = self.live?;
+        live.tables.iter().filter(|table| table.name.schema == name.schema).find_map(|table| {
+            table.indexes.iter().find(|index| index.name == name.name).map(|index| (table, index))
+        })
+    }
+
+    /// Whether a statement of this plan made the index on something it made as well.
+    pub fn is_new_index(&self, name: &TableName) -> bool {
+        self.new_indexes.contains(name)
+    }
+
+    /// Whether a name is free for an index in a schema, as far as we know.
+    pub fn is_free(&self, name: &TableName) -> bool {
+        self.index(name).is_none()
+            && !self.new_indexes.contains(name)
+            && matches!(self.relation(name), Known::Missing | Known::Unseen)
+    }
+
+    /// The partitions right below a partitioned table, sorted by name.
+    pub fn partitions(&self, parent: &TableName) -> Vec<&'a Table> {
+        let Some(live) = self.live else { return Vec::new() };
+        live.tables
+            .iter()
+            .filter(|table| table.is_partition && table.parent.as_ref() == Some(parent))
+            .collect()
+    }
+
+    /// A partitioned table's partitions at every level.
+    pub fn all_partitions(&self, parent: &TableName) -> Vec<&'a Table> {
+        let mut all = Vec::new();
+        for table in self.partitions(parent) {
+            all.push(table);
+            if table.kind == TableKind::Partitioned {
+                all.extend(self.all_partitions(&table.name));
+            }
+        }
+        all
+    }
+
+    /// Whether a type was made by this plan and holds no check.
+    pub fn is_plain_type(&self, name: &str) -> bool {
+        self.plain_types.contains(name)
+    }
+
+    /// Remembers what a statement makes and takes away.
+    pub fn learn(&mut self, tree: &NodeEnum, path: &[Ident]) {
+        match tree {
+            NodeEnum::CreateStmt(create) => self.make(create.relation.as_ref(), path, create.if_not_exists),
+            NodeEnum::CreateTableAsStmt(create) => {
+                let range = create.into.as_ref().and_then(|into| into.rel.as_ref());
+                self.make(range, path, create.if_not_exists);
+            }
+            NodeEnum::ViewStmt(view) => self.make(view.view.as_ref(), path, view.replace),
+            NodeEnum::CreateSeqStmt(create) => {
+                self.make(create.sequence.as_ref(), path, create.if_not_exists);
+            }
+            NodeEnum::CompositeTypeStmt(create) => {
+                let name = create.typevar.as_ref().map(|range| range.relname.clone());
+                self.plain_types.extend(name);
+            }
+            NodeEnum::CreateEnumStmt(create) => {
+                self.plain_types.extend(super::parse::strings(&create.type_name).pop());
+            }
+            NodeEnum::CreateDomainStmt(create) if create.constraints.is_empty() => {
+                self.plain_types.extend(super::parse::strings(&create.domainname).pop());
+            }
+            NodeEnum::IndexStmt(index) => {
+                let Some(range) = &index.relation else { return };
+                let table = self.range(range, path);
+                if matches!(self.relation(&table), Known::New) && !index.idxname.is_empty() {
+                    self.new_indexes
+                        .insert(TableName { schema: table.schema, name: Ident::new(&index.idxname) });
+                }
+            }
+            NodeEnum::DropStmt(drop) => self.forget(drop, path),
+            _ => {}
+        }
+    }
+
+    fn make(&mut self, range: Option<&node::RangeVar>, path: &[Ident], may_exist: bool) {
+        let Some(range) = range else { return };
+        let first = path.first().map_or("public", Ident::as_str);
+        let schema = if range.schemaname.is_empty() { first } else { range.schemaname.as_str() };
+        let name = TableName::new(schema, range.relname.as_str());
+        // With IF NOT EXISTS or OR REPLACE an existing relation stays what it is: in use. Without a look we cannot tell.
+        let may_be_live = may_exist && !matches!(self.relation(&name), Known::Missing);
+        if !may_be_live {
+            self.dropped.remove(&name);
+            self.created.insert(name);
+        }
+    }
+
+    fn forget(&mut self, drop: &node::DropStmt, path: &[Ident]) {
+        let is_relation = matches!(
+            drop.remove_type(),
+            node::ObjectType::ObjectTable
+                | node::ObjectType::ObjectView
+                | node::ObjectType::ObjectSequence
+                | node::ObjectType::ObjectMatview
+        );
+        if !is_relation {
+            return;
+        }
+        for name in dropped_names(drop) {
+            let name = self.resolve(&name.0, &name.1, path);
+            self.created.remove(&name);
+            self.dropped.insert(name);
+        }
+    }
+}
+
+/// The (schema, name) pairs a DROP names.
+pub(super) fn dropped_names(drop: &node::DropStmt) -> Vec<(String, String)> {
+    drop.objects
+        .iter()
+        .filter_map(|object| match &object.node {
+            Some(NodeEnum::List(list)) => {
+                let mut parts = super::parse::strings(&list.items);
+                let name = parts.pop()?;
+                Some((parts.pop().unwrap_or_default(), name))
+            }
+            _ => None,
+        })
+        .collect()
+}

@@ -1,0 +1,282 @@
+//! The rules together: what they share in their tests, and what must hold for all of them.
+
+use super::{SqlFile, rewrite};
+use crate::{
+    facts::{
+        Column, Constraint, ConstraintKind, Generated, IdentityColumn, Index, Persistence, ReplicaIdentity,
+        ServerFacts, Table, TableKind,
+    },
+    finding::{Severity, any_blocking},
+    pg::name::{Ident, TableName},
+};
+
+/// A database with `t` (referring to `r`), and `p`, partitioned over `p1` and `sub`, which is partitioned over `sub1`.
+pub(super) fn live() -> ServerFacts {
+    let mut t = table("t", TableKind::Plain, None);
+    t.indexes = vec![
+        index("t_a", "t", false, true, None),
+        index("t_broken", "t", false, false, None),
+        index("t_pkey", "t", true, true, Some("t_pkey")),
+        index("t_uq", "t", true, true, None),
+    ];
+    t.constraints = vec![constraint("t_r_fk", ConstraintKind::ForeignKey, Some("r"))];
+    let mut p = table("p", TableKind::Partitioned, None);
+    p.indexes = vec![index("p_a", "p", false, true, None)];
+    let tables = vec![
+        p,
+        table("p1", TableKind::Plain, Some("p")),
+        table("r", TableKind::Plain, None),
+        table("sub", TableKind::Partitioned, Some("p")),
+        table("sub1", TableKind::Plain, Some("sub")),
+        t,
+    ];
+    ServerFacts { version_num: 150_020, tables, ..ServerFacts::default() }
+}
+
+fn table(name: &str, kind: TableKind, parent: Option<&str>) -> Table {
+    let column = |name: &str, not_null| Column {
+        name: Ident::new(name),
+        type_name: "integer".into(),
+        not_null,
+        default: None,
+        generated: Generated::No,
+        identity: IdentityColumn::No,
+    };
+    Table {
+        name: TableName::new("public", name),
+        kind,
+        persistence: Persistence::Permanent,
+        columns: vec![column("id", true), column("a", false), column("b", false)],
+        identity: ReplicaIdentity::Default,
+        indexes: Vec::new(),
+        constraints: Vec::new(),
+        replica_triggers: Vec::new(),
+        parent: parent.map(|parent| TableName::new("public", parent)),
+        is_partition: parent.is_some(),
+        row_security: false,
+        owned_by_us: true,
+        readable: true,
+        total_bytes: 0,
+        heap_bytes: 0,
+        rows_estimate: -1,
+        has_rows: None,
+    }
+}
+
+fn index(name: &str, table: &str, unique: bool, valid: bool, constraint: Option<&str>) -> Index {
+    let column = if unique { "id" } else { "a" };
+    let kind = if unique { "UNIQUE INDEX" } else { "INDEX" };
+    Index {
+        name: Ident::new(name),
+        columns: vec![Ident::new(column)],
+        definition: format!("CREATE {kind} {name} ON public.{table} USING btree ({column})"),
+        unique,
+        primary: constraint.is_some(),
+        immediate: true,
+        valid,
+        plain: true,
+        constraint: constraint.map(Ident::new),
+    }
+}
+
+fn constraint(name: &str, kind: ConstraintKind, references: Option<&str>) -> Constraint {
+    Constraint {
+        name: Ident::new(name),
+        kind,
+        definition: "FOREIGN KEY (b) REFERENCES r(id)".into(),
+        validated: true,
+        deferrable: false,
+        references: references.map(|name| TableName::new("public", name)),
+    }
+}
+
+/// Each step as `class, locks: sql`, then each finding but the notice of planning offline, as `severity code`.
+pub(super) fn told(sql: &str, live: Option<&ServerFacts>) -> Vec<String> {
+    let result = rewrite(&[SqlFile::new("a.sql", sql)], live);
+    let steps = result.statements.iter().map(|step| {
+        let class = format!("{:?}", step.class).to_lowercase();
+        let locks: Vec<String> = step
+            .cost
+            .locks
+            .iter()
+            .map(|lock| format!("{} {}", lock.mode, lock.relation.name.as_str()))
+            .collect();
+        let locks = if locks.is_empty() { "no lock".to_owned() } else { locks.join(" + ") };
+        format!("{class}, {locks}: {}", step.sql)
+    });
+    let findings = result
+        .findings
+        .iter()
+        .filter(|finding| finding.code != "DDL_OFFLINE")
+        .map(|finding| format!("{} {}", finding.severity, finding.code));
+    steps.chain(findings).collect()
+}
+
+/// As [`told`], on [`live`].
+pub(super) fn on_live(sql: &str) -> Vec<String> {
+    told(sql, Some(&live()))
+}
+
+/// Statements of every rule, with and without a form of their own.
+const CASES: &[&str] = &[
+    "create index i on t (a) -- why",
+    "create unique index concurrently if not exists i on public.t using btree (a desc, lower(b::text)) include (id) where a > 0",
+    "create index on t (a, b)",
+    "create index i on p (a)",
+    "create index concurrently i on p (a)",
+    "create index t_broken on t (a)",
+    "drop index t_a",
+    "drop index if exists t_a, /* two */ public.t_uq restrict",
+    "drop index p_a",
+    "drop index t_a; create index t_a on t (a, b);",
+    "drop index t_uq; alter table t add column n int; create index t_uq on t (id)",
+    "drop index p_a; create index p_a on p (b)",
+    "reindex index t_a",
+    "reindex (verbose) table t",
+    "reindex index concurrently t_a",
+    "alter table t add column n int, alter column a set default 5, alter a set statistics 100",
+    "alter table t rename column a to c",
+    "alter table t add constraint k check (a > 0) not valid",
+    "alter table t validate constraint t_r_fk",
+    "create table n (id int primary key, r_id int references r (id)); create index n_i on n (r_id); insert into n values (1)",
+    "begin; set lock_timeout = 5; create view v as select a from t; comment on column t.a is 'x'; commit",
+    "create type mood as enum ('a'); alter table t add column m mood not null default 'a'",
+];
+
+#[test]
+fn rewriting_what_was_rewritten_changes_nothing_and_finds_nothing() {
+    let facts = live();
+    for case in CASES {
+        let first = rewrite(&[SqlFile::new("a.sql", *case)], Some(&facts));
+        assert!(first.may_run() && !first.statements.is_empty(), "{case}: {:?}", first.findings);
+        let sql = |result: &super::Rewritten| {
+            result.statements.iter().map(|step| step.sql.clone()).collect::<Vec<_>>()
+        };
+        let again = rewrite(&[SqlFile::new("b.sql", sql(&first).join("\n;\n"))], Some(&facts));
+        assert_eq!(sql(&again), sql(&first), "{case}");
+        assert!(again.statements.iter().all(|step| step.was.is_none()), "{case}");
+        let new: Vec<_> = again
+            .findings
+            .iter()
+            .filter(|finding| !first.findings.iter().any(|before| before.what == finding.what))
+            .collect();
+        assert!(new.is_empty(), "{case}: {new:?}");
+    }
+}
+
+#[test]
+fn nothing_is_scanned_rewritten_or_built_while_others_wait() {
+    let facts = live();
+    for live in [Some(&facts), None] {
+        for case in CASES {
+            let result = rewrite(&[SqlFile::new("a.sql", *case)], live);
+            for step in &result.statements {
+                assert!(!step.cost.works_while_others_wait(), "{case}: {step:?}");
+                assert_eq!(step.retry.lock_timeout_ms.is_none(), !step.transactional, "{case}: {step:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_form_without_a_rule_stops_the_plan() {
+    let facts = live();
+    let cases = [
+        "alter table t alter column a type bigint",
+        "alter table t alter column a set not null",
+        "alter table t add column n int default random()",
+        "alter table t add column n bigserial",
+        "alter table t add column n int not null",
+        "alter table t add column n int unique",
+        "alter table t add column n int references r (id)",
+        "alter table t add column n int check (n > 0)",
+        "alter table t add column n some_domain",
+        "alter table t add constraint k check (a > 0)",
+        "alter table t add constraint k check (a > 0) not valid, validate constraint k",
+        "alter table t add foreign key (b) references r (id)",
+        "alter table t add unique (a)",
+        "alter table t drop column a cascade",
+        "drop index t_a cascade",
+        "drop index t_pkey",
+        "drop table t",
+        "truncate t",
+        "update t set a = 1",
+        "insert into t values (1)",
+        "create table x as select * from t",
+        "create table p9 partition of p for values in (9)",
+        "do $$ begin execute 'drop table t'; end $$",
+        "lock table t",
+        "vacuum full t",
+        "reindex database d",
+        "select pg_terminate_backend(1)",
+        "set role other",
+        "rollback",
+        "grant select on t to public",
+        "alter table nowhere add column n int",
+        "create index i on nowhere (a)",
+    ];
+    for case in cases {
+        for live in [Some(&facts), None] {
+            let result = rewrite(&[SqlFile::new("a.sql", case)], live);
+            let may_be_fine_offline = case.contains("nowhere") || case == "drop index t_pkey";
+            assert!(any_blocking(&result.findings) || (live.is_none() && may_be_fine_offline), "{case}");
+            for finding in &result.findings {
+                assert!(
+                    !finding.help.is_empty() && finding.place.to_string() == "a.sql:1:1",
+                    "{case}: {finding:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_stops_the_plan_and_the_others_are_still_judged() {
+    let files = [SqlFile::new("1.sql", "create indx"), SqlFile::new("2.sql", "update t set a = 1")];
+    let result = rewrite(&files, None);
+    let codes: Vec<(&str, Severity)> =
+        result.findings.iter().map(|finding| (finding.code.as_str(), finding.severity)).collect();
+    assert_eq!(
+        codes,
+        [
+            ("DDL_OFFLINE", Severity::Info),
+            ("DDL_SYNTAX", Severity::Blocking),
+            ("DDL_NO_RULE", Severity::Blocking)
+        ]
+    );
+}
+
+#[test]
+fn step_names_are_stable_and_unique() {
+    let ids = |sql: &str| {
+        let result = rewrite(&[SqlFile::new("a.sql", sql)], Some(&live()));
+        result.statements.into_iter().map(|step| step.id).collect::<Vec<_>>()
+    };
+    let alone = ids("create index i on t (a)");
+    assert_eq!(alone, ["ddl/create-index-i-on-public.t"]);
+    assert_eq!(ids("comment on table t is 'x'; create index i on t (a)")[1..], alone);
+    assert_eq!(
+        ids("alter table t drop column a; alter table t drop column a")[1],
+        "ddl/alter-public.t-drop-column-a-2"
+    );
+}
+
+#[test]
+fn the_search_path_of_a_file_holds_until_its_end() {
+    let files = [
+        SqlFile::new("1.sql", "create index i on t (a); set search_path = app; create index j on t (a);"),
+        SqlFile::new("2.sql", "create index k on t (a);"),
+    ];
+    let result = rewrite(&files, None);
+    let tables: Vec<String> =
+        result.statements.iter().map(|step| step.cost.locks[0].relation.plain()).collect();
+    assert_eq!(tables, ["public.t", "app.t", "public.t"]);
+    assert_eq!(result.statements[1].search_path, [Ident::new("app")]);
+}
+
+#[test]
+fn the_result_survives_json() {
+    let result = rewrite(&[SqlFile::new("a.sql", CASES.join(";\n"))], Some(&live()));
+    let text = serde_json::to_string(&result).unwrap();
+    assert_eq!(serde_json::from_str::<super::Rewritten>(&text).unwrap(), result);
+}
