@@ -144,6 +144,7 @@ fn settings(port: u16) -> String {
          max_slot_wal_keep_size = '8GB'\n\
          shared_buffers = '128MB'\n\
          max_wal_size = '2GB'\n\
+         timezone = 'UTC'\n\
          log_line_prefix = '%m [%p] %q%a@%d '\n\
          log_min_duration_statement = '2s'\n"
     )

@@ -5,6 +5,7 @@
 
 pub mod broker;
 pub mod cluster;
+pub mod history;
 pub mod installed;
 pub mod oauth;
 pub mod pair;
@@ -15,6 +16,7 @@ pub mod rabbitmq;
 pub mod run;
 pub mod scratch;
 pub mod shared;
+pub mod traffic;
 
 pub use broker::Broker;
 pub use pair::Pair;
