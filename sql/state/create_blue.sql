@@ -15,6 +15,9 @@ create table if not exists migrate.identity (
     created_at timestamptz not null default now()
 );
 
+-- Read through the route to prove where it leads; holds no secret.
+grant select on migrate.identity to public;
+
 -- The right to act. The epoch only grows; a transaction of ours that finds another epoch than its own stops.
 create table if not exists migrate.lease (
     one         int primary key default 1 check (one = 1),

@@ -19,6 +19,7 @@ create table if not exists migrate.attempt (
     attempt     int primary key,
     plan        text not null,
     fingerprint text not null,
+    pin         jsonb not null,
     started_at  timestamptz not null default now(),
     ended_at    timestamptz
 );

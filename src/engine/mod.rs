@@ -7,8 +7,10 @@
 pub mod failpoint;
 pub mod journal;
 pub mod lease;
+pub mod pin;
 #[cfg(test)]
 mod proof;
+pub mod state;
 pub mod status;
 
 use crate::error::{Error, Kind, Result};
@@ -51,6 +53,11 @@ impl Record {
     /// Whether we have begun any of these steps and not taken it back.
     pub fn any_begun<W: Sync>(&self, steps: &Steps<W>) -> bool {
         steps.iter().any(|step| self.status(&step.id()).may_have_effect())
+    }
+
+    /// Whether all of these steps are done.
+    pub fn is_done<W: Sync>(&self, steps: &Steps<W>) -> bool {
+        steps.iter().all(|step| self.status(&step.id()).is_done())
     }
 
     fn take(&mut self, entry: &Entry) -> Result<()> {

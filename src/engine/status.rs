@@ -86,6 +86,11 @@ impl Status {
         }
     }
 
+    /// Whether the effect was seen, ours or not.
+    pub fn is_done(self) -> bool {
+        matches!(self, Status::Applied | Status::Adopted)
+    }
+
     /// Whether an effect of ours may be in the world.
     pub fn may_have_effect(self) -> bool {
         match self {

@@ -182,7 +182,7 @@ fn client_config(info: &ConnInfo, purpose: &str, options: Option<&str>) -> Confi
     config
         .user(&info.user)
         .dbname(&info.database)
-        .application_name(format!("migrate: {purpose}"))
+        .application_name(info.application_name(purpose))
         // With these two, tokio-postgres leaves the stream to `Dial`.
         .ssl_mode(SslMode::Require)
         .ssl_negotiation(SslNegotiation::Direct)

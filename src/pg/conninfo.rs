@@ -29,6 +29,7 @@ pub struct ConnInfo {
     pub(super) keepalive: Keepalive,
     pub(super) tls: TlsChoice,
     pub(super) channel_binding: ChannelBinding,
+    epoch: Option<i64>,
 }
 
 /// TCP keepalives: how a dead peer is noticed on an idle connection.
@@ -208,7 +209,23 @@ impl ConnInfo {
             user,
             password,
             database,
+            epoch: None,
         })
+    }
+
+    /// The same, for sessions that act under a lease: they carry its epoch in `application_name`, by which a takeover
+    /// finds and ends them.
+    #[must_use]
+    pub fn acting_as(&self, epoch: i64) -> ConnInfo {
+        ConnInfo { epoch: Some(epoch), ..self.clone() }
+    }
+
+    /// `migrate: purpose`, or `migrate EPOCH: purpose` under a lease.
+    pub(super) fn application_name(&self, purpose: &str) -> String {
+        match self.epoch {
+            Some(epoch) => format!("migrate {epoch}: {purpose}"),
+            None => format!("migrate: {purpose}"),
+        }
     }
 
     /// `host:port/database as user`, for messages.
@@ -229,6 +246,11 @@ impl ConnInfo {
     /// The role we log in as.
     pub fn user(&self) -> &str {
         &self.user
+    }
+
+    /// The password we log in with, for those who log in elsewhere in our name (a probe through a pooler).
+    pub fn password(&self) -> Option<&str> {
+        self.password.as_ref().map(|password| secrecy::ExposeSecret::expose_secret(password))
     }
 
     /// The database's name.

@@ -69,7 +69,7 @@ async fn enter(
     purpose: &str,
 ) -> Result<(Wire, Option<BackendKey>), Refusal> {
     let mut startup = BytesMut::new();
-    let application = format!("migrate: {purpose}");
+    let application = info.application_name(purpose);
     let options = connect::pinned_options(info);
     frontend::startup_message(
         [
