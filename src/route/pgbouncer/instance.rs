@@ -1,0 +1,458 @@
+//! One PgBouncer instance: hold its clients, point it elsewhere, prove it, let them go on.
+//!
+//! Each operation opens a console session of its own, looks before it acts and may be run again by another process:
+//! all that lasts is in PgBouncer and its file. PAUSE outlives whoever gave it, so whoever finds an entry paused must
+//! be able to RESUME it, knowing nothing.
+
+use super::{
+    config::{Config, Written},
+    console::{Console, DatabaseRow, ServerRow},
+    file,
+    link::{self, Link},
+};
+use crate::{
+    error::{Doing, Error, Kind, Result},
+    plan::{self, Secret},
+    route::{Action, Proof, target::Target},
+};
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
+use tokio_postgres::SimpleQueryMessage;
+
+/// How long taking a PAUSE back may take; clients are held meanwhile, so it is tried hard.
+const RESUME_WITHIN: Duration = Duration::from_secs(10);
+/// A PAUSE still on its way when we gave up could arrive after our RESUME; we look again after this.
+const SETTLE: Duration = Duration::from_millis(250);
+/// Between two looks at the console.
+const POLL: Duration = Duration::from_millis(5);
+/// Between two tries to RESUME.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// One entry of one PgBouncer.
+pub struct Instance {
+    admin: Secret,
+    entry: String,
+    config: PathBuf,
+    target: Target,
+    label: String,
+    /// Several instances may share a file: reading, editing and writing it is one act.
+    edits: Arc<Mutex<()>>,
+}
+
+/// What an entry was before us: enough to restore it byte for byte. No secret in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntryBefore {
+    /// The instance, as [`Instance::label`] says it.
+    pub instance: String,
+    /// Host, port and dbname as they were written.
+    pub written: Written,
+}
+
+/// How the route was proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proved {
+    /// A query through the pooler reached the expected server.
+    ByQuery,
+    /// The pooler refuses our login, so only its own word stands: SHOW DATABASES and SHOW SERVERS.
+    ByConsole {
+        /// Why no query could be made.
+        refusal: String,
+    },
+}
+
+impl Instance {
+    /// From the plan. `edits` is shared by all instances of the route.
+    ///
+    /// # Errors
+    /// [`Kind::Plan`] when the connection string or `to` cannot be read.
+    pub fn new(plan: &plan::PgBouncer, edits: Arc<Mutex<()>>) -> Result<Instance> {
+        let address = link::address(&link::read_url(&plan.admin)?);
+        Ok(Instance {
+            admin: plan.admin.clone(),
+            entry: plan.database.clone(),
+            config: PathBuf::from(&plan.config),
+            target: plan.to.parse()?,
+            label: format!("PgBouncer {address}, entry `{}`", plan.database),
+            edits,
+        })
+    }
+
+    /// Names the instance in messages and in the journal: address and entry.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(super) fn entry(&self) -> &str {
+        &self.entry
+    }
+
+    pub(super) fn config_path(&self) -> &std::path::Path {
+        &self.config
+    }
+
+    pub(super) async fn console(&self, until: Instant) -> Result<Console> {
+        Console::connect(&self.admin, until).await
+    }
+
+    /// The entry's row of `SHOW DATABASES`.
+    ///
+    /// # Errors
+    /// [`Kind::Request`] when PgBouncer has no such entry, else as the console fails.
+    async fn row(&self, console: &Console, until: Instant) -> Result<DatabaseRow> {
+        let rows = console.databases(until).await?;
+        rows.into_iter().find(|row| row.name == self.entry).ok_or_else(|| {
+            Error::new(Kind::Request, format!("{} is not among its databases", self.label))
+                .hint("`database` in the plan is the name under [databases] that clients connect to.")
+        })
+    }
+
+    async fn links(&self, console: &Console, until: Instant) -> Result<Vec<ServerRow>> {
+        let mut rows = console.servers(until).await?;
+        rows.retain(|row| row.database == self.entry);
+        Ok(rows)
+    }
+
+    /// What the file says of the entry, to be journaled before any change.
+    ///
+    /// # Errors
+    /// [`Kind::Request`] when the file or entry cannot be used, or points to green already, so that the way back is unknown.
+    pub async fn before(&self) -> Result<EntryBefore> {
+        let config = self.read_config()?;
+        if config.with_target(&self.entry, &self.target)? == config.text() {
+            return Err(Error::new(
+                Kind::Request,
+                format!("{} points to green already, in {}", self.label, self.config.display()),
+            )
+            .hint("Point it to blue and RELOAD, so that we know the way back."));
+        }
+        Ok(EntryBefore { instance: self.label.clone(), written: config.written(&self.entry)? })
+    }
+
+    pub(super) fn read_config(&self) -> Result<Config> {
+        Config::read(file::read(&self.config)?)
+            .map_err(|error| Error { what: format!("{}: {}", self.config.display(), error.what), ..error })
+    }
+
+    /// Holds the entry's clients, and waits until none of its transactions runs on a server. Fine when already paused.
+    ///
+    /// # Errors
+    /// [`Kind::Deadline`] when `until` passes first (a client keeps a transaction open); clients then go on as before.
+    /// [`Kind::Stopped`] when it could not be taken back: clients are held.
+    pub async fn pause(&self, until: Instant) -> Result<()> {
+        let Err(error) = self.try_pause(until).await else { return Ok(()) };
+        let holding = self.who_holds_on().await;
+        self.take_pause_back().await?;
+        Err(match holding {
+            Some(holding) if error.kind == Kind::Deadline => Error::new(
+                Kind::Deadline,
+                format!("{} was not quiet in time; its clients go on as before", self.label),
+            )
+            .hint(format!("Still in use: {holding}. End those transactions, or give `pause_max` more time."))
+            .source(error),
+            _ => error,
+        })
+    }
+
+    async fn try_pause(&self, until: Instant) -> Result<()> {
+        let console = self.console(until).await?;
+        self.row(&console, until).await?;
+        console.pause(&self.entry, until).await?;
+        // The answer alone proves nothing on 1.18: see Console::pause.
+        while !self.links(&console, until).await?.is_empty() {
+            if Instant::now() >= until {
+                return Err(Error::new(
+                    Kind::Deadline,
+                    format!("{} still has links to a server", self.label),
+                ));
+            }
+            sleep(POLL).await;
+        }
+        match self.row(&console, until).await?.paused {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Server, format!("{} was resumed by somebody else", self.label))),
+        }
+    }
+
+    /// The links that kept a PAUSE waiting, in words; `None` when there is none or it cannot be known.
+    async fn who_holds_on(&self) -> Option<String> {
+        let until = Instant::now() + Duration::from_millis(500);
+        let console = self.console(until).await.ok()?;
+        let links = self.links(&console, until).await.ok()?;
+        let words = links.iter().take(5).map(|link| {
+            format!("user {}, application `{}`, backend {}", link.user, link.application, link.remote_pid)
+        });
+        let words = words.collect::<Vec<_>>().join("; ");
+        (!words.is_empty()).then(|| match links.len() {
+            0..=5 => words,
+            all => format!("{words}; and {} more", all - 5),
+        })
+    }
+
+    async fn take_pause_back(&self) -> Result<()> {
+        let until = Instant::now() + RESUME_WITHIN;
+        let twice = async {
+            self.resume(until).await?;
+            sleep(SETTLE).await;
+            self.resume(until).await
+        };
+        twice.await.map_err(|error| {
+            Error::new(Kind::Stopped, format!("{} may still hold its clients: RESUME failed", self.label))
+                .hint(format!("Type `RESUME \"{}\"` on its admin console now.", self.entry))
+                .source(error)
+        })
+    }
+
+    /// Lets clients go on, and sees that they may. Fine when nothing is paused. Tried again until `until`.
+    ///
+    /// # Errors
+    /// The last failure; clients may still be held then.
+    pub async fn resume(&self, until: Instant) -> Result<()> {
+        loop {
+            match self.try_resume(until).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind == Kind::Request || Instant::now() + RETRY >= until => {
+                    return Err(error);
+                }
+                Err(error) => tracing::warn!(instance = self.label, %error, "RESUME failed, trying again"),
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    async fn try_resume(&self, until: Instant) -> Result<()> {
+        let console = self.console(until).await?;
+        if !self.row(&console, until).await?.paused {
+            return Ok(());
+        }
+        console.resume(&self.entry, until).await?;
+        match self.row(&console, until).await?.paused {
+            false => Ok(()),
+            true => Err(Error::new(Kind::Server, format!("{} is still paused after RESUME", self.label))),
+        }
+    }
+
+    /// Whether PAUSE was given for the entry.
+    ///
+    /// # Errors
+    /// As the console fails.
+    pub async fn paused(&self, until: Instant) -> Result<bool> {
+        let console = self.console(until).await?;
+        Ok(self.row(&console, until).await?.paused)
+    }
+
+    /// Whether both the file and the running PgBouncer send the entry to green.
+    ///
+    /// # Errors
+    /// As the console or the file fails.
+    pub async fn points_to_green(&self, until: Instant) -> Result<bool> {
+        let config = self.read_config()?;
+        let console = self.console(until).await?;
+        let row = self.row(&console, until).await?;
+        let in_file = config.with_target(&self.entry, &self.target)? == config.text();
+        Ok(in_file && config.points_to(&self.entry)? == (row.host, row.port, row.database))
+    }
+
+    /// Points the paused entry to green: file, RELOAD, and a look that PgBouncer took it and has no link left.
+    ///
+    /// # Errors
+    /// [`Kind::Request`] when the entry is not paused, since clients would write to both sides; [`Kind::Deadline`]; as the
+    /// file or the console fails. The file may have changed then; [`Instance::restore`] takes that back.
+    pub async fn point_to_green(&self, until: Instant) -> Result<()> {
+        self.point(|config| config.with_target(&self.entry, &self.target), until).await
+    }
+
+    /// Points the paused entry to where it was before us.
+    ///
+    /// # Errors
+    /// As [`Instance::point_to_green`].
+    pub async fn restore(&self, before: &EntryBefore, until: Instant) -> Result<()> {
+        self.point(|config| config.with_written(&self.entry, &before.written), until).await
+    }
+
+    async fn point(&self, edit: impl Fn(&Config) -> Result<String>, until: Instant) -> Result<()> {
+        let console = self.console(until).await?;
+        let old = self.read_config()?;
+        let wanted = Config::read(edit(&old)?)?.points_to(&self.entry)?;
+        let row = self.row(&console, until).await?;
+        let there = wanted == (row.host, row.port, row.database);
+        if there && edit(&old)? == old.text() {
+            return self.no_stale_link(&console, until).await;
+        }
+        if !row.paused && !there {
+            return Err(Error::new(Kind::Request, format!("{} is not paused", self.label))
+                .hint("Its clients would write to blue and green at the same time; pause it first."));
+        }
+        self.edit(|config| edit(&Config::read(config.without_probe(&self.entry))?)).await?;
+        self.reload(&console, &self.entry, &wanted, until).await?;
+        self.no_stale_link(&console, until).await
+    }
+
+    /// While paused an entry has no link at all; later, none that was made before the last change of its target.
+    async fn no_stale_link(&self, console: &Console, until: Instant) -> Result<()> {
+        loop {
+            let paused = self.row(console, until).await?.paused;
+            let links = self.links(console, until).await?;
+            if !links.iter().any(|link| paused || link.close_needed) {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(Error::new(
+                    Kind::Deadline,
+                    format!("{} keeps links to the server before", self.label),
+                ));
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Edits the file as one act; not written when nothing changes.
+    async fn edit(&self, edit: impl Fn(&Config) -> Result<String>) -> Result<()> {
+        let _alone = self.edits.lock().await;
+        let old = self.read_config()?;
+        let new = edit(&old)?;
+        if new == old.text() {
+            return Ok(());
+        }
+        let path = self.config.clone();
+        tokio::task::spawn_blocking(move || file::replace(&path, old.text(), &new))
+            .await
+            .doing(Kind::Bug, || "writing the configuration panicked".into())?
+    }
+
+    /// RELOAD, until `SHOW DATABASES` has `entry` with the wanted host, port and database.
+    async fn reload(
+        &self,
+        console: &Console,
+        entry: &str,
+        wanted: &(String, String, String),
+        until: Instant,
+    ) -> Result<()> {
+        console.reload(until).await?;
+        loop {
+            let rows = console.databases(until).await?;
+            let seen = rows.into_iter().find(|row| row.name == entry);
+            if seen.is_some_and(|row| *wanted == (row.host, row.port, row.database)) {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(Error::new(Kind::Deadline, format!("{} did not take its new file", self.label))
+                    .hint(format!("Look for errors about {} in PgBouncer's log.", self.config.display())));
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Adds the temporary twin of the entry: with green's target, or with the entry's own.
+    ///
+    /// # Errors
+    /// As the file or the console fails. [`Instance::remove_probe`] takes it back.
+    pub(super) async fn add_probe(&self, to: ProbeTo, until: Instant) -> Result<()> {
+        let target = match to {
+            ProbeTo::Green => self.target.clone(),
+            ProbeTo::WhereTheEntryPoints => Target::default(),
+        };
+        let console = self.console(until).await?;
+        self.edit(|config| config.with_probe(&self.entry, &target)).await?;
+        let twin = Config::probe_name(&self.entry);
+        let wanted = self.read_config()?.points_to(&twin)?;
+        self.reload(&console, &twin, &wanted, until).await
+    }
+
+    /// Removes the temporary twin; fine when there is none.
+    ///
+    /// # Errors
+    /// As the file or the console fails.
+    pub(super) async fn remove_probe(&self, until: Instant) -> Result<()> {
+        let twin = Config::probe_name(&self.entry);
+        self.edit(|config| Ok(config.without_probe(&self.entry))).await?;
+        let console = self.console(until).await?;
+        if console.databases(until).await?.iter().any(|row| row.name == twin) {
+            console.reload(until).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the proof's query through the twin.
+    ///
+    /// # Errors
+    /// [`Kind::Gate`] when another answer comes, so another server is reached, or the server refuses the pooler.
+    pub(super) async fn ask_probe(&self, proof: &Proof, until: Instant) -> Result<Proved> {
+        let mut config = link::read_url(&self.admin)?;
+        config.dbname(Config::probe_name(&self.entry)).user(&proof.user);
+        if let Some(password) = &proof.password {
+            config.password(password.expose());
+        }
+        let link = match Link::open(&config, until).await {
+            Ok(link) => link,
+            Err(error) => return self.refused(error),
+        };
+        let messages = link
+            .ask(&proof.query, until)
+            .await
+            .doing(Kind::Gate, || format!("the query that proves {} failed", self.label))?;
+        let answer = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten(),
+            _ => None,
+        });
+        if answer == Some(&proof.expect) {
+            return Ok(Proved::ByQuery);
+        }
+        let answer = answer.map_or_else(|| "nothing".to_owned(), |answer| format!("`{answer}`"));
+        Err(Error::new(
+            Kind::Gate,
+            format!(
+                "{} leads to another server: it answers {answer}, expected was `{}`",
+                self.label, proof.expect
+            ),
+        )
+        .hint("Compare `to` in the plan with `green.url`, as seen from the pooler's machine."))
+    }
+
+    /// Tells a login that PgBouncer itself refuses, which says nothing about the route, from a server that refuses PgBouncer.
+    fn refused(&self, error: Error) -> Result<Proved> {
+        let refusal = error.chain().join(": ");
+        let by_pooler =
+            ["authentication failed", "no such user", "auth failed", "login rejected", "not allowed"];
+        if !refusal.contains("server login") && by_pooler.iter().any(|words| refusal.contains(words)) {
+            return Ok(Proved::ByConsole { refusal });
+        }
+        Err(Error::new(Kind::Gate, format!("nobody gets through {} to its new server", self.label))
+            .hint("Green must let the pooler's machine and users in (pg_hba.conf, roles with the same passwords or SCRAM secrets).")
+            .source(error))
+    }
+}
+
+impl Instance {
+    /// What an action will do here, one line.
+    pub fn shows(&self, action: Action) -> String {
+        let (label, config) = (&self.label, self.config.display());
+        match action {
+            Action::Pause => format!("{label}: PAUSE"),
+            Action::ToGreen => format!("{label}: set {} in {config}, RELOAD", self.target),
+            Action::ToBlue => format!("{label}: restore the entry in {config}, RELOAD"),
+            Action::Prove => format!("{label}: a query through a temporary twin of the entry in {config}"),
+            Action::Resume => format!("{label}: RESUME"),
+        }
+    }
+
+    /// Whether the file points the entry to green.
+    pub(super) fn file_is_at_green(&self) -> bool {
+        self.read_config().is_ok_and(|config| {
+            config.with_target(&self.entry, &self.target).is_ok_and(|text| text == config.text())
+        })
+    }
+}
+
+/// Where a temporary twin leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeTo {
+    /// To green, wherever the entry points: tried before the switch.
+    Green,
+    /// To where the entry points.
+    WhereTheEntryPoints,
+}
