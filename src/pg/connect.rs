@@ -50,13 +50,21 @@ pub async fn connect(info: &ConnInfo, purpose: &str) -> Result<Client> {
 /// # Errors
 /// As [`connect`].
 pub async fn connect_unpinned(info: &ConnInfo, purpose: &str) -> Result<Client> {
+    connect_carried(info, purpose).await.map(|(client, _)| client)
+}
+
+/// Like [`connect_unpinned`], and gives the task that carries the connection: aborting it closes the socket at once,
+/// even while an answer is awaited.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_carried(info: &ConnInfo, purpose: &str) -> Result<(Client, JoinHandle<()>)> {
     let config = client_config(info, purpose, info.options.as_deref());
     let (client, connection) = tokio::time::timeout(info.connect_timeout, log_in(info, &config))
         .await
         .map_err(|_| no_answer(info))?
         .map_err(|error| explain_client_error(info, error))?;
-    tokio::spawn(run(connection));
-    Ok(client)
+    Ok((client, tokio::spawn(run(connection))))
 }
 
 /// Asks the server to cancel what `client`, a connection to `info`, runs now. It may be too late for that.

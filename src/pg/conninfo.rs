@@ -264,6 +264,12 @@ impl ConnInfo {
         ConnInfo { database: database.to_owned(), ..self.clone() }
     }
 
+    /// The same server and database, with another's role and password.
+    #[must_use]
+    pub fn with_login_of(&self, other: &ConnInfo) -> ConnInfo {
+        ConnInfo { user: other.user.clone(), password: other.password.clone(), ..self.clone() }
+    }
+
     /// The same as PG* variables, for children: secrets go through the environment, never through arguments.
     ///
     /// Set them with [`ConnInfo::lend`], which also takes away the variables that would override these.

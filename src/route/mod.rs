@@ -16,7 +16,8 @@ pub mod target;
 use crate::{
     error::{Error, Kind, Result},
     event::Ears,
-    plan::{self, Secret},
+    pg::conninfo::ConnInfo,
+    plan,
 };
 use command::CommandRoute;
 use pgbouncer::{EntryBefore, Poolers, ProbeTo, Proved};
@@ -73,10 +74,8 @@ pub enum Pointing {
 /// PgBouncer refuses it, the console's word is taken and a warning given.
 #[derive(Debug, Clone)]
 pub struct Proof {
-    /// The role to log in as.
-    pub user: String,
-    /// Its password.
-    pub password: Option<Secret>,
+    /// Whose role and password to log in with; host and database are the pooler's.
+    pub login: ConnInfo,
     /// A query of one row and one column: `select nonce from migrate.identity`.
     pub query: String,
     /// What it must answer, as text.

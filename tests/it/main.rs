@@ -5,4 +5,5 @@
 mod support;
 
 mod history_live;
+mod route;
 mod testbed_live;

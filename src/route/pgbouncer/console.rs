@@ -1,10 +1,9 @@
 //! PgBouncer's admin console, its answers as typed rows. Columns are found by name, since versions add some.
 
-use super::link::{self, Link};
+use super::link::Link;
 use crate::{
     error::{Error, Kind, Result},
-    pg::name::Ident,
-    plan::Secret,
+    pg::{conninfo::ConnInfo, name::Ident},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
@@ -131,16 +130,12 @@ pub struct ServerRow {
 }
 
 impl Console {
-    /// Connects to the console.
+    /// Connects to the console, which is the database `pgbouncer` whatever `admin` says.
     ///
     /// # Errors
-    /// [`Kind::Plan`] for a bad string, [`Kind::Connect`] when refused, [`Kind::Deadline`].
-    pub async fn connect(admin: &Secret, until: Instant) -> Result<Console> {
-        let mut config = link::read_url(admin)?;
-        if config.get_dbname().is_none() {
-            config.dbname("pgbouncer");
-        }
-        Ok(Console { link: Link::open(&config, until).await? })
+    /// [`Kind::Connect`] when refused, [`Kind::Deadline`].
+    pub async fn connect(admin: &ConnInfo, until: Instant) -> Result<Console> {
+        Ok(Console { link: Link::open(&admin.with_database("pgbouncer"), until).await? })
     }
 
     async fn rows<T>(

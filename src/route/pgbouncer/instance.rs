@@ -8,11 +8,12 @@ use super::{
     config::{Config, Written},
     console::{Console, DatabaseRow, ServerRow},
     file,
-    link::{self, Link},
+    link::Link,
 };
 use crate::{
     error::{Doing, Error, Kind, Result},
-    plan::{self, Secret},
+    pg::conninfo::ConnInfo,
+    plan,
     route::{Action, Proof, target::Target},
 };
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,7 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// One entry of one PgBouncer.
 pub struct Instance {
-    admin: Secret,
+    admin: ConnInfo,
     entry: String,
     config: PathBuf,
     target: Target,
@@ -71,13 +72,14 @@ impl Instance {
     /// # Errors
     /// [`Kind::Plan`] when the connection string or `to` cannot be read.
     pub fn new(plan: &plan::PgBouncer, edits: Arc<Mutex<()>>) -> Result<Instance> {
-        let address = link::address(&link::read_url(&plan.admin)?);
+        let admin = ConnInfo::parse(plan.admin.expose())?;
+        let label = format!("PgBouncer {}:{}, entry `{}`", admin.host(), admin.port(), plan.database);
         Ok(Instance {
-            admin: plan.admin.clone(),
+            admin,
             entry: plan.database.clone(),
             config: PathBuf::from(&plan.config),
             target: plan.to.parse()?,
-            label: format!("PgBouncer {address}, entry `{}`", plan.database),
+            label,
             edits,
         })
     }
@@ -382,12 +384,8 @@ impl Instance {
     /// # Errors
     /// [`Kind::Gate`] when another answer comes, so another server is reached, or the server refuses the pooler.
     pub(super) async fn ask_probe(&self, proof: &Proof, until: Instant) -> Result<Proved> {
-        let mut config = link::read_url(&self.admin)?;
-        config.dbname(Config::probe_name(&self.entry)).user(&proof.user);
-        if let Some(password) = &proof.password {
-            config.password(password.expose());
-        }
-        let link = match Link::open(&config, until).await {
+        let twin = self.admin.with_database(&Config::probe_name(&self.entry)).with_login_of(&proof.login);
+        let link = match Link::open(&twin, until).await {
             Ok(link) => link,
             Err(error) => return self.refused(error),
         };

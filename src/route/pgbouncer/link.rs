@@ -5,13 +5,13 @@
 
 use crate::{
     error::{Doing, Error, Kind, Result},
-    plan::Secret,
+    pg::{connect::connect_carried, conninfo::ConnInfo},
 };
 use tokio::{
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
-use tokio_postgres::{Client, Config, SimpleQueryMessage, config::Host};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// A connection and the task that carries it.
 pub struct Link {
@@ -27,40 +27,16 @@ impl Drop for Link {
     }
 }
 
-/// Reads a connection string of the plan.
-///
-/// # Errors
-/// [`Kind::Plan`]; the message never contains the string.
-pub fn read_url(url: &Secret) -> Result<Config> {
-    url.expose().parse().doing(Kind::Plan, || "the connection string of the route cannot be read".into())
-}
-
-/// `host:port`, for messages.
-pub fn address(config: &Config) -> String {
-    let host = match config.get_hosts().first() {
-        Some(Host::Tcp(host)) => host.clone(),
-        Some(Host::Unix(path)) => path.display().to_string(),
-        None => "localhost".into(),
-    };
-    format!("{host}:{}", config.get_ports().first().copied().unwrap_or(5432))
-}
-
 impl Link {
     /// Connects.
     ///
     /// # Errors
     /// [`Kind::Connect`] when refused, [`Kind::Deadline`] when `until` passes.
-    pub async fn open(config: &Config, until: Instant) -> Result<Link> {
-        let label =
-            format!("PgBouncer at {}, database {}", address(config), config.get_dbname().unwrap_or("-"));
-        let (client, connection) = timeout_at(until, config.connect(tokio_postgres::NoTls))
+    pub async fn open(info: &ConnInfo, until: Instant) -> Result<Link> {
+        let label = format!("PgBouncer at {}", info.label());
+        let (client, carrier) = timeout_at(until, connect_carried(info, "route"))
             .await
-            .map_err(|_| Error::new(Kind::Deadline, format!("{label} did not answer in time")))?
-            .doing(Kind::Connect, || format!("cannot connect to {label}"))?;
-        let carrier = tokio::spawn(async move {
-            // The error reaches whoever waits for an answer.
-            let _ = connection.await;
-        });
+            .map_err(|_| Error::new(Kind::Deadline, format!("{label} did not answer in time")))??;
         Ok(Link { client, carrier, label })
     }
 

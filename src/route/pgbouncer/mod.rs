@@ -145,7 +145,7 @@ impl Poolers {
                         "{} refuses our login, so no query proved where it leads; SHOW DATABASES and SHOW SERVERS \
                          did: {refusal}. To have the proof, let `{}` log in there.",
                         instance.label(),
-                        proof.user,
+                        proof.login.user(),
                     ),
                 });
             }
