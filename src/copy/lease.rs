@@ -41,3 +41,10 @@ pub(super) async fn commit(client: &Client, what: &str) -> Result<()> {
         .await
         .doing(Kind::Server, || format!("{what} cannot be committed on green"))
 }
+
+/// Names the remedy when our role may not act as a replica.
+pub(super) fn no_replica_role(error: tokio_postgres::Error) -> Error {
+    Error::new(Kind::Request, "our role on green may not set session_replication_role")
+        .hint("as a superuser of green: grant set on parameter session_replication_role to the role")
+        .source(error)
+}

@@ -8,6 +8,9 @@
 //! Everything here that writes on green first reads the lease `for key share` in the same transaction, and stops with
 //! [`crate::error::Kind::Lease`] when the epoch is no longer ours.
 
+pub mod analyze;
+pub mod deferred;
+pub mod empty;
 mod format;
 mod lease;
 mod ledger;
@@ -15,7 +18,9 @@ mod lock_watch;
 pub mod made;
 pub mod pg_dump;
 mod pump;
+pub mod rebuild;
 pub mod rows;
 pub mod schema;
 mod script;
 mod table;
+pub mod views;

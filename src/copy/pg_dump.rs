@@ -148,13 +148,7 @@ impl PgDump {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        // Only what the plan says: a PGOPTIONS or PGSERVICE of the operator's shell is not part of it.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("PG") {
-                command.env_remove(name);
-            }
-        }
-        command.envs(blue.libpq_env());
+        blue.lend(&mut command);
         let mut child = command.spawn().doing(Kind::Request, || format!("{program} does not start"))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let ended = tokio::time::timeout(deadline, async {

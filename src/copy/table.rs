@@ -65,13 +65,19 @@ impl TableCopier {
     pub(super) async fn connect(spec: &CopySpec) -> Result<TableCopier> {
         let blue = connect(&spec.blue, "copy").await?;
         let green = connect(&spec.green, "copy").await?;
-        green.batch_execute("set session_replication_role = replica; set synchronous_commit = off").await.map_err(
-            |error| {
-                Error::new(Kind::Request, "our role on green may not set session_replication_role")
-                    .hint("as a superuser of green: grant set on parameter session_replication_role to the role")
-                    .source(error)
-            },
-        )?;
+        // A backend that waits for a lock notices by itself that we are gone.
+        const NOTICE: &str = "set client_connection_check_interval = '1s'";
+        blue.batch_execute(NOTICE)
+            .await
+            .doing(Kind::Server, || "blue's session cannot be prepared".into())?;
+        green
+            .batch_execute(NOTICE)
+            .await
+            .doing(Kind::Server, || "green's session cannot be prepared".into())?;
+        green
+            .batch_execute("set session_replication_role = replica; set synchronous_commit = off")
+            .await
+            .map_err(lease::no_replica_role)?;
         let (blue_pid, green_pid) = (pid(&blue).await?, pid(&green).await?);
         Ok(TableCopier { blue, blue_pid, green, green_pid })
     }
@@ -240,10 +246,6 @@ impl Shape {
 }
 
 /// Looks at a table. On blue, inside the copy's transaction, so that a rewrite since the snapshot shows.
-pub(super) async fn kind_of(green: &Client, table: &TableName) -> Result<TableShape> {
-    Ok(describe(green, "green", table).await?.kind)
-}
-
 async fn describe(client: &Client, side: &str, table: &TableName) -> Result<Shape> {
     let rows = client
         .query(DESCRIBE_TABLE, &[&table.schema.as_str(), &table.name.as_str()])

@@ -4,6 +4,7 @@
 #[allow(dead_code, unused_imports, reason = "shared with the examples, which use other parts")]
 mod support;
 
+mod copy;
 mod history_live;
 mod route;
 mod testbed_live;
