@@ -33,7 +33,7 @@ select jsonb_build_object(
     'publications', coalesce((select jsonb_agg(pubname order by pubname collate "C") from pg_publication), '[]'),
     'subscriptions', coalesce((
         select jsonb_agg(subname order by subname collate "C") from pg_subscription
-        where subdbid = (select oid from pg_database where datname = current_database())), '[]'),
+        where subenabled and subdbid = (select oid from pg_database where datname = current_database())), '[]'),
     'prepared_transactions', coalesce((
         select jsonb_agg(jsonb_build_object(
                    'gid', gid, 'database', database,

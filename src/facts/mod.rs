@@ -128,7 +128,7 @@ pub struct ServerFacts {
     pub slots: Vec<Slot>,
     /// Names of publications in this database.
     pub publications: Vec<String>,
-    /// Names of subscriptions in this database.
+    /// Names of enabled subscriptions in this database.
     pub subscriptions: Vec<String>,
     /// Walsenders in use.
     pub senders_used: u32,

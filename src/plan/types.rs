@@ -117,6 +117,8 @@ pub struct Replicate {
     pub workers: Option<u32>,
     /// The most WAL we let our slot hold on blue; past it we drop the slot and stop: blue survives first.
     pub retained_wal_max: Size,
+    /// Begin although blue's `max_slot_wal_keep_size` is unlimited: when migrate dies and nobody looks, blue's disk fills.
+    pub allow_unbounded_wal: bool,
 }
 
 impl Default for Replicate {
@@ -127,6 +129,7 @@ impl Default for Replicate {
             map: BTreeMap::new(),
             workers: None,
             retained_wal_max: Size(20 << 30),
+            allow_unbounded_wal: false,
         }
     }
 }

@@ -1,0 +1,118 @@
+//! What names a row in WAL, and what finds it on green.
+
+use super::{Seen, view};
+use crate::{
+    facts::{Facts, Index, ReplicaIdentity, Table},
+    pg::name::Ident,
+    plan::Plan,
+};
+
+pub(super) fn missing(plan: &Plan, facts: &Facts) -> Vec<Seen> {
+    let Some(blue) = &facts.blue else { return Vec::new() };
+    view::with_rows(plan, blue)
+        .filter(|table| table.key().is_none())
+        .map(|table| Seen::blue(table.name.plain(), why_no_key(table)))
+        .collect()
+}
+
+fn why_no_key(table: &Table) -> String {
+    let why = match &table.identity {
+        ReplicaIdentity::Nothing => "its replica identity is NOTHING".into(),
+        ReplicaIdentity::Index(name) => match table.indexes.iter().find(|index| index.name == *name) {
+            Some(index) if !index.valid => format!("its identity index {} is invalid", name.as_str()),
+            Some(_) => format!("its identity index {} is deferrable", name.as_str()),
+            None => format!("its identity index {} is gone", name.as_str()),
+        },
+        _ => match table.indexes.iter().find(|index| index.primary) {
+            Some(index) if !index.valid => "its primary key's index is invalid".into(),
+            Some(_) => "its primary key is deferrable, which is no replica identity".into(),
+            None => "it has no primary key".into(),
+        },
+    };
+    format!("{why}; once published, every UPDATE and DELETE of it fails on blue")
+}
+
+/// An index that finds at most one row for the values of its columns.
+fn names_one_row(table: &Table, index: &Index) -> bool {
+    let not_null = |name: &Ident| table.columns.iter().any(|column| column.name == *name && column.not_null);
+    index.unique && index.valid && index.plain && index.immediate && index.columns.iter().all(not_null)
+}
+
+fn full_without_key(table: &Table) -> bool {
+    table.identity == ReplicaIdentity::Full && !table.indexes.iter().any(|index| names_one_row(table, index))
+}
+
+pub(super) fn full_is_slow(plan: &Plan, facts: &Facts) -> Vec<Seen> {
+    let what =
+        "its replica identity is FULL and it has no unique key: each change reads the whole table on green";
+    view::blue_tables(plan, facts, what, |_, table| full_without_key(table))
+}
+
+pub(super) fn full_incomparable(plan: &Plan, facts: &Facts) -> Vec<Seen> {
+    let Some(blue) = &facts.blue else { return Vec::new() };
+    let mut seen = Vec::new();
+    for table in view::with_rows(plan, blue).filter(|table| full_without_key(table)) {
+        let columns = blue.incomparable_columns.iter().filter(|column| column.table == table.name);
+        seen.extend(columns.map(|column| {
+            let what = format!(
+                "identity FULL without a key, and {} cannot be compared ({} has no `=`)",
+                column.column.as_str(),
+                column.type_name
+            );
+            Seen::blue(table.name.plain(), what)
+        }));
+    }
+    seen
+}
+
+pub(super) fn green_cannot_find(plan: &Plan, facts: &Facts) -> Vec<Seen> {
+    let Some((blue, green)) = view::both(facts) else { return Vec::new() };
+    if !view::green_has_its_shape(plan, facts) {
+        return Vec::new();
+    }
+    let mut seen = Vec::new();
+    for table in view::with_rows(plan, blue) {
+        let (Some(there), Some(key)) = (green.table(&table.name), table.key()) else { continue };
+        let finds = |index: &Index| {
+            index.unique
+                && index.valid
+                && index.plain
+                && index.columns.iter().all(|column| key.contains(column))
+        };
+        if !there.indexes.iter().any(finds) && table.identity != ReplicaIdentity::Full {
+            let what = format!("no unique index of green finds a row by {}", view::list(&key));
+            seen.push(Seen::green(table.name.plain(), what));
+        }
+    }
+    seen
+}
+
+pub(super) fn revocation_key(plan: &Plan, facts: &Facts) -> Vec<Seen> {
+    let Some(blue) = &facts.blue else { return Vec::new() };
+    let mut seen = Vec::new();
+    for (at, rule) in plan.revocations.iter().enumerate() {
+        let field = format!("revocations[{at}]");
+        let Some(table) = blue.table(&rule.table) else {
+            seen.push(Seen::plan(
+                format!("{field}.table"),
+                format!("blue has no table {}", rule.table.plain()),
+            ));
+            continue;
+        };
+        let carried = match table.identity {
+            ReplicaIdentity::Full => table.columns.iter().map(|column| column.name.clone()).collect(),
+            _ => table.key().unwrap_or_default(),
+        };
+        let lost: Vec<_> = rule.key.iter().filter(|column| !carried.contains(column)).collect();
+        if !lost.is_empty() {
+            let what = format!(
+                "{} of {} is not in its replica identity ({}), so a DELETE does not carry it",
+                view::list(lost),
+                rule.table.plain(),
+                view::list(&carried)
+            );
+            seen.push(Seen::plan(format!("{field}.key"), what));
+        }
+    }
+    seen
+}
