@@ -24,6 +24,7 @@
 //! | [`revocation`] | capture, broker, replay |
 //! | [`verify`] | comparing blue and green |
 //! | [`route`] | what sends clients to blue or green |
+//! | [`journey`] | what each command does, from opening to end |
 //! | [`cli`], [`ui`] | commands; the only place that prints |
 
 pub mod check;
@@ -35,6 +36,7 @@ pub mod error;
 pub mod event;
 pub mod facts;
 pub mod finding;
+pub mod journey;
 pub mod pg;
 pub mod plan;
 pub mod revocation;

@@ -7,6 +7,7 @@ use super::{
     fit::{Misfit, Problem, fit},
     node::{self, Node, NodeId, Reader, Value},
 };
+pub use crate::ddl::SqlFile;
 use crate::error::{Doing, Error, Kind, Result};
 use serde::de::DeserializeSeed;
 use std::{
@@ -39,14 +40,6 @@ impl fmt::Debug for Loaded {
     }
 }
 
-/// One SQL file of the plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SqlFile {
-    /// Its path relative to the plan, with `/`; this is what messages name.
-    pub name: String,
-    /// What is in it.
-    pub text: String,
-}
 
 /// Reads a plan. `env` gives the value of an environment variable, if it is set.
 ///

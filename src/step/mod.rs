@@ -1,5 +1,28 @@
 //! Steps: one small type per effect. Each looks, does, and takes back; each of the three may run twice.
 
+pub mod analyze;
+pub mod arm_gate;
+pub mod attempt;
+pub mod clone_schema;
+pub mod close_blue;
+mod compare_keys;
+pub mod copy_rows;
+pub mod declare_opening;
+pub mod defer_objects;
+pub mod fence_blue;
+mod mark;
+pub mod open_capture;
+pub mod open_green;
+pub mod pause_clients;
+pub mod point_routes;
+pub mod publish;
+pub mod rebuild_objects;
+pub mod replay_revocations;
+pub mod resume_clients;
+pub mod run_sql;
+mod sequences;
+pub mod world;
+
 use crate::error::Result;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

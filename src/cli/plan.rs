@@ -1,0 +1,193 @@
+use super::brief;
+use crate::ddl::{self, Rewritten};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::facts::Facts;
+use crate::finding::{Finding, any_blocking};
+use crate::journey::observe::{self, Observed};
+use crate::plan::{MigrationKind, Plan, load::SqlFile};
+use crate::runbook::{PhaseName, Runbook, View, blue_green};
+use crate::step::{Reversal, attempt::Attempt};
+use crate::ui::Ui;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Show the runbook: every step, its SQL, the locks it takes, the point of no return, and what stands in the way.
+///
+/// Reads both databases and changes nothing. Exits 3 when a finding is blocking, so that CI can gate on it.
+#[derive(Debug, clap::Args)]
+pub struct PlanArgs {
+    /// The plan, a YAML file
+    #[arg(value_name = "PLAN")]
+    plan: PathBuf,
+    /// Look at no database; assume the worst
+    #[arg(long)]
+    offline: bool,
+    /// Take the facts from this file instead of the databases
+    #[arg(long, value_name = "FILE", conflicts_with = "offline")]
+    facts: Option<PathBuf>,
+    /// Write the facts that were read to this file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["offline", "facts"])]
+    save_facts: Option<PathBuf>,
+    /// Text for people, JSON for programs, SQL to read or run by hand
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// How a runbook is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Sql,
+}
+
+/// Everything `plan` shows.
+#[derive(Serialize)]
+struct Shown {
+    plan: String,
+    kind: MigrationKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<String>,
+    findings: Vec<Finding>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runbook: Option<View>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ddl: Option<Rewritten>,
+}
+
+pub async fn run(args: PlanArgs, ui: &Ui) -> Result<ExitCode> {
+    let (brief, mut findings) = brief::read(&args.plan)?;
+    let observed = if any_blocking(&findings) { None } else { look(&args, &brief.plan, ui).await? };
+    findings.extend(observed.iter().flat_map(|observed| observed.judge(&brief.plan)));
+    let facts = observed.map(|observed| observed.facts);
+    if let (Some(path), Some(facts)) = (&args.save_facts, &facts) {
+        let text = serde_json::to_string_pretty(facts).doing(Kind::Bug, || "the facts cannot be written".into())?;
+        std::fs::write(path, text).doing(Kind::Request, || format!("cannot write {}", path.display()))?;
+    }
+    let mut shown = Shown {
+        plan: brief.plan.name.clone(),
+        kind: brief.plan.kind,
+        fingerprint: None,
+        findings,
+        runbook: None,
+        ddl: None,
+    };
+    match brief.plan.kind {
+        MigrationKind::InPlace => {
+            let rewritten = rewrite(&brief.sql_files, facts.as_ref());
+            shown.findings.extend(rewritten.findings.iter().cloned());
+            shown.ddl = Some(rewritten);
+        }
+        MigrationKind::BlueGreen => {
+            let blue = facts.and_then(|facts| facts.blue).unwrap_or_default();
+            // The attempt's number is not known before it begins; the first is the likely one.
+            let attempt = Attempt::new(&brief.plan.name, 1);
+            let runbook = blue_green::build(&brief.plan, &blue, &attempt, &brief.sql_files);
+            shown.fingerprint = Some(runbook.fingerprint(&brief.plan)?);
+            shown.runbook = Some(runbook.view());
+        }
+    }
+    show(ui, &shown, args.format)?;
+    Ok(if any_blocking(&shown.findings) { ExitCode::from(3) } else { ExitCode::SUCCESS })
+}
+
+/// The facts: from a file, from the databases, or none.
+async fn look(args: &PlanArgs, plan: &Plan, ui: &Ui) -> Result<Option<Observed>> {
+    if args.offline {
+        return Ok(None);
+    }
+    let Some(path) = &args.facts else {
+        return observe::connect_and_observe(plan, ui.ears()).await.map(Some);
+    };
+    let text =
+        std::fs::read_to_string(path).doing(Kind::Request, || format!("cannot read {}", path.display()))?;
+    let facts = serde_json::from_str(&text).map_err(|error| {
+        Error::new(Kind::Request, format!("{} is not a facts file of this version", path.display()))
+            .hint("write one with `migrate plan --save-facts FILE`")
+            .source(error)
+    })?;
+    Ok(Some(Observed { facts, findings: Vec::new() }))
+}
+
+pub(super) fn rewrite(files: &[SqlFile], facts: Option<&Facts>) -> Rewritten {
+    ddl::rewrite(files, facts.and_then(|facts| facts.blue.as_ref()))
+}
+
+fn show(ui: &Ui, shown: &Shown, format: Format) -> Result<()> {
+    if format == Format::Json || ui.is_json() {
+        return ui.print_json(shown);
+    }
+    match format {
+        Format::Sql => ui.print(&as_sql(shown)),
+        Format::Text | Format::Json => ui.print(&as_text(shown)),
+    }
+    ui.findings(&shown.findings);
+    Ok(())
+}
+
+fn as_text(shown: &Shown) -> String {
+    let mut text = format!("{}\n", shown.plan);
+    if let Some(fingerprint) = &shown.fingerprint {
+        text.push_str(&format!("fingerprint {fingerprint}\n"));
+    }
+    if let Some(runbook) = &shown.runbook {
+        for phase in &runbook.phases {
+            text.push_str(&phase_text(phase));
+        }
+    }
+    if let Some(rewritten) = &shown.ddl {
+        for (at, statement) in rewritten.statements.iter().enumerate() {
+            text.push_str(&format!("\n{:>3}. {}\n", at + 1, statement.title));
+            for line in statement.sql.lines() {
+                text.push_str(&format!("       {line}\n"));
+            }
+            for lock in &statement.cost.locks {
+                text.push_str(&format!("     lock: {} on {}\n", lock.mode, lock.relation.plain()));
+            }
+            text.push_str(&format!("     why: {}\n", statement.why));
+        }
+    }
+    text
+}
+
+fn phase_text(phase: &crate::runbook::PhaseView) -> String {
+    let mut text = format!("\n{}: {}\n", phase.name.as_str(), phase.name.story());
+    for step in &phase.steps {
+        text.push_str(&format!("  {:<26} {}\n", step.id, step.title));
+        for line in step.shows.iter().flat_map(|shown| shown.lines()) {
+            text.push_str(&format!("      {line}\n"));
+        }
+        if step.reversal == Reversal::PointOfNoReturn {
+            text.push_str("  ---- point of no return: from here only forward ----\n");
+        }
+    }
+    text
+}
+
+fn as_sql(shown: &Shown) -> String {
+    let mut text = format!("-- {}: what `migrate` runs, for reading.\n", shown.plan);
+    if let Some(runbook) = &shown.runbook {
+        for step in runbook.phases.iter().flat_map(|phase| &phase.steps) {
+            text.push_str(&format!("\n-- {}: {}\n", step.id, step.title));
+            for shown in &step.shows {
+                text.push_str(&format!("{};\n", shown.trim_end().trim_end_matches(';')));
+            }
+        }
+    }
+    if let Some(rewritten) = &shown.ddl {
+        for statement in &rewritten.statements {
+            text.push_str(&format!("\n-- {}\n{};\n", statement.title, statement.sql.trim_end().trim_end_matches(';')));
+        }
+    }
+    text
+}
+
+/// Some phases of a runbook, as text to stdout.
+pub(super) fn show_phases(ui: &Ui, runbook: &Runbook, names: &[PhaseName]) {
+    let view = runbook.view();
+    let text: String =
+        view.phases.iter().filter(|phase| names.contains(&phase.name)).map(phase_text).collect();
+    ui.print(&text);
+}
+

@@ -1,0 +1,42 @@
+use super::{
+    brief::{self, PlanFile},
+    stop,
+};
+use crate::error::Result;
+use crate::journey::{
+    replicate::{self, Ended, Until},
+    session::{Session, Wish},
+};
+use crate::ui::Ui;
+use std::process::ExitCode;
+
+/// Copy blue to green, then follow it until stopped; safe to kill and start again.
+///
+/// The first run pins the plan: later commands refuse an edited one. A running `migrate cutover` or `migrate rollback`
+/// asks it to step aside, and it exits 0.
+#[derive(Debug, clap::Args)]
+pub struct ReplicateArgs {
+    #[command(flatten)]
+    plan: PlanFile,
+    /// End by itself once green has caught up, for scripts and CI
+    #[arg(long)]
+    until_caught_up: bool,
+    /// Refuse any other runbook than the one with this fingerprint
+    #[arg(long, value_name = "HEX")]
+    fingerprint: Option<String>,
+}
+
+pub async fn run(args: ReplicateArgs, ui: &Ui) -> Result<ExitCode> {
+    let mut brief = brief::read_valid(&args.plan.plan)?;
+    brief.fingerprint = args.fingerprint;
+    let until = if args.until_caught_up { Until::CaughtUp } else { Until::Stopped };
+    let session = Session::open(brief, Wish::Begin, ui.ears()).await?;
+    let outcome = replicate::run(&session, until, stop::on_signal()).await;
+    session.close().await;
+    match outcome? {
+        Ended::Stopped => ui.say("stopped; green keeps its place, and blue keeps its WAL: run it again soon"),
+        Ended::SteppedAside { command } => ui.say(&format!("stepped aside for `migrate {command}`")),
+        Ended::CaughtUp => ui.say("green has caught up"),
+    }
+    Ok(ExitCode::SUCCESS)
+}

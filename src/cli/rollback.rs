@@ -1,0 +1,37 @@
+use super::brief::{self, PlanFile};
+use crate::error::Result;
+use crate::journey::{
+    rollback::{self, Extent},
+    session::{Session, Wish},
+};
+use crate::ui::Ui;
+use std::process::ExitCode;
+
+/// Go back to blue, losing nothing, from wherever the migration is before the point of no return.
+///
+/// Takes back the cutover; green goes on as a copy. After the point of no return it refuses with exit code 6.
+#[derive(Debug, clap::Args)]
+pub struct RollbackArgs {
+    #[command(flatten)]
+    plan: PlanFile,
+    /// Take back the copy too, and leave nothing of ours on either side
+    #[arg(long)]
+    all: bool,
+}
+
+pub async fn run(args: RollbackArgs, ui: &Ui) -> Result<ExitCode> {
+    let brief = brief::read_valid(&args.plan.plan)?;
+    if args.all && !ui.confirm("Drop the copy on green and everything of ours on both sides?")? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let extent = if args.all { Extent::All } else { Extent::Cutover };
+    let session = Session::open(brief, Wish::TakeOver(rollback::REQUEST), ui.ears()).await?;
+    let outcome = rollback::run(&session, extent).await;
+    session.close().await;
+    outcome?;
+    ui.say(match extent {
+        Extent::Cutover => "clients are with blue; green keeps its copy: `migrate replicate` follows on, or `rollback --all` removes it",
+        Extent::All => "clients are with blue, and nothing of ours is left",
+    });
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,198 @@
+//! Gates: conditions that must hold before clients are held.
+//!
+//! Looked at anew each time, never journaled: what was true a minute ago is not a gate.
+
+use crate::error::{Doing, Error, Kind, Result};
+use crate::pg::catalog;
+use crate::plan::{Gate, Side};
+use crate::step::world::World;
+use std::time::Duration;
+
+/// One gate, as it was seen.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Seen {
+    /// What must hold.
+    pub gate: String,
+    /// Whether it does.
+    pub holds: bool,
+    /// What was seen.
+    pub seen: String,
+}
+
+/// The most WAL green may be behind when the plan names no `lag_max`: about a tenth of a second of apply.
+const LAG_MAX_BYTES: u64 = 1 << 20;
+
+/// How long a gate's own query or command may take.
+const GATE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Looks at every gate.
+///
+/// # Errors
+/// Only when a gate cannot be looked at; one that does not hold is in the answer.
+pub async fn look(world: &World) -> Result<Vec<Seen>> {
+    let mut seen = vec![
+        lag(world).await?,
+        transactions(world).await?,
+        prepared(world).await?,
+        shape(world).await?,
+        statistics(world).await?,
+    ];
+    if !world.plan.revocations.is_empty() {
+        seen.push(capture(world).await);
+    }
+    for gate in world.plan.cutover.gates.iter().filter(|gate| gate.lag_max.is_none()) {
+        seen.push(operators(world, gate).await?);
+    }
+    Ok(seen)
+}
+
+/// The error for gates of which some do not hold.
+pub fn refuse(seen: &[Seen]) -> Result<()> {
+    let failing: Vec<String> = seen
+        .iter()
+        .filter(|gate| !gate.holds)
+        .map(|gate| format!("\n  {}: {}", gate.gate, gate.seen))
+        .collect();
+    if failing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Gate, format!("not all gates hold; clients were not touched{}", failing.concat()))
+        .hint("wait until they hold, or see to what they name, and run `migrate cutover` again"))
+}
+
+/// The lag the plan allows.
+pub fn lag_max_bytes(world: &World) -> u64 {
+    world.plan.cutover.gates.iter().find_map(|gate| gate.lag_max).map_or(LAG_MAX_BYTES, |size| size.0)
+}
+
+/// Both what green has not applied and what blue has not decoded: measured to the end of what is *inserted*, since
+/// `sent = replayed` says nothing about a transaction that is still being decoded.
+async fn lag(world: &World) -> Result<Seen> {
+    let allowed = lag_max_bytes(world);
+    let lag_bytes = {
+        let follower = world.follower.lock().await;
+        let applied = follower.as_ref().map(|follower| follower.status().borrow().applied);
+        match applied {
+            Some(applied) => current_lsn(world).await?.bytes_since(applied),
+            None => u64::MAX,
+        }
+    };
+    Ok(Seen {
+        gate: format!("green is at most {allowed} bytes of WAL behind"),
+        holds: lag_bytes <= allowed,
+        seen: if lag_bytes == u64::MAX { "nobody follows blue".into() } else { format!("{lag_bytes} bytes") },
+    })
+}
+
+/// The end of blue's WAL, inserted and not only flushed.
+pub async fn current_lsn(world: &World) -> Result<crate::pg::lsn::Lsn> {
+    let blue = world.client(Side::Blue).await?;
+    let text: String = blue
+        .query_one("select pg_current_wal_insert_lsn()::text", &[])
+        .await
+        .doing(Kind::Server, || "cannot ask blue for its WAL position".into())?
+        .get(0);
+    text.parse().map_err(|error: String| Error::new(Kind::Bug, error))
+}
+
+/// A long transaction would hold up PAUSE and the fence's lock.
+async fn transactions(world: &World) -> Result<Seen> {
+    let allowed = world.plan.cutover.transaction_age_max;
+    let blue = world.client(Side::Blue).await?;
+    let row = blue
+        .query_opt(include_str!("../../sql/journey/oldest_transaction.sql"), &[])
+        .await
+        .doing(Kind::Server, || "cannot look for long transactions on blue".into())?;
+    let (holds, seen) = match row {
+        Some(row) => {
+            let age_ms: i64 = row.get("age_ms");
+            let holds = u128::try_from(age_ms).unwrap_or(0) <= allowed.0.as_millis();
+            let (pid, state): (i32, String) = (row.get("pid"), row.get("state"));
+            (holds, format!("pid {pid}, {state}, open for {age_ms} ms"))
+        }
+        None => (true, "none".into()),
+    };
+    Ok(Seen { gate: format!("no transaction on blue is older than {allowed}"), holds, seen })
+}
+
+/// What is prepared reaches green only when it is committed, and keeps its locks till then.
+async fn prepared(world: &World) -> Result<Seen> {
+    let blue = world.client(Side::Blue).await?;
+    let count: i64 = blue
+        .query_one("select count(*) from pg_prepared_xacts where database = current_database()", &[])
+        .await
+        .doing(Kind::Server, || "cannot look for prepared transactions on blue".into())?
+        .get(0);
+    Ok(Seen { gate: "no prepared transaction is open on blue".into(), holds: count == 0, seen: format!("{count}") })
+}
+
+async fn shape(world: &World) -> Result<Seen> {
+    let blue = world.client(Side::Blue).await?;
+    let now = catalog::ddl_fingerprint(&blue, &world.gate_tables).await?;
+    let holds = now == world.blue_facts.ddl_fingerprint;
+    Ok(Seen {
+        gate: "blue's tables have the shape they had when the copy began".into(),
+        holds,
+        seen: if holds { "unchanged".into() } else { "changed: `migrate rollback --all`, then begin again".into() },
+    })
+}
+
+/// Without statistics green's first minutes look like an outage.
+async fn statistics(world: &World) -> Result<Seen> {
+    let names: Vec<String> = world.tables.iter().map(|table| table.green.to_string()).collect();
+    let green = world.client(Side::Green).await?;
+    let missing: Vec<String> = green
+        .query_one(include_str!("../../sql/journey/never_analyzed.sql"), &[&names])
+        .await
+        .doing(Kind::Server, || "cannot look at green's statistics".into())?
+        .get(0);
+    Ok(Seen {
+        gate: "every table of green has statistics".into(),
+        holds: missing.is_empty(),
+        seen: if missing.is_empty() { "yes".into() } else { format!("never analyzed: {}", missing.join(", ")) },
+    })
+}
+
+async fn capture(world: &World) -> Seen {
+    let capture = world.capture.lock().await;
+    let problem = match capture.as_ref() {
+        Some(capture) => capture.status().borrow().failed.clone(),
+        None => Some("no capture runs".into()),
+    };
+    Seen {
+        gate: "revocations are captured".into(),
+        holds: problem.is_none(),
+        seen: problem.unwrap_or_else(|| "yes".into()),
+    }
+}
+
+async fn operators(world: &World, gate: &Gate) -> Result<Seen> {
+    if let Some(sql) = &gate.sql {
+        let side = gate.on.unwrap_or(Side::Green);
+        let wanted = gate.expect.clone().unwrap_or_default();
+        let answer = tokio::time::timeout(GATE_DEADLINE, ask(world, side, sql)).await;
+        let answer = answer.map_err(|_| {
+            Error::new(Kind::Gate, format!("the gate `{sql}` gave no answer on {side} within 30 s"))
+                .hint("make the query cheaper: it runs right before clients are held")
+        })??;
+        return Ok(Seen {
+            gate: format!("on {side}: {sql} gives `{wanted}`"),
+            holds: answer.as_deref() == Some(wanted.as_str()),
+            seen: answer.unwrap_or_else(|| "no row".into()),
+        });
+    }
+    Err(Error::new(Kind::Plan, "a gate names nothing to look at").hint("give it `sql`"))
+}
+
+/// The first column of the first row, as text.
+async fn ask(world: &World, side: Side, sql: &str) -> Result<Option<String>> {
+    let client = world.client(side).await?;
+    let messages = client
+        .simple_query(&format!("begin read only; {sql}; commit"))
+        .await
+        .doing(Kind::Gate, || format!("the gate `{sql}` fails on {side}"))?;
+    Ok(messages.iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    }))
+}

@@ -1,0 +1,103 @@
+//! `report`: what happened, when, with evidence. Read from green's journal; needs no lease.
+
+use super::session;
+use crate::engine::{journal, pin::Pin, status::JournalEvent};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::pg::connect;
+use crate::plan::Plan;
+use crate::revocation::{self, RevocationTotals};
+use crate::step::{StepId, copy_rows::{self, Copied}, fence_blue::{self, Fenced}, resume_clients};
+use serde::Serialize;
+use tokio_postgres::Client;
+
+/// What happened in an attempt.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The plan's name.
+    pub plan: String,
+    /// The try.
+    pub attempt: i32,
+    /// The pinned fingerprint.
+    pub fingerprint: String,
+    /// Blue's server version, as `server_version_num`.
+    pub blue_version: u32,
+    /// Tables carried.
+    pub copy: Option<Copied>,
+    /// The fence: where it stands in blue's WAL, and what it took.
+    pub fence: Option<Fenced>,
+    /// How long clients were held, from PAUSE to RESUME, in milliseconds.
+    pub held_ms: Option<u64>,
+    /// Revocations, when the plan has rules.
+    pub revocations: Option<RevocationTotals>,
+    /// Every entry of the journal, oldest first.
+    pub journal: Vec<Line>,
+}
+
+/// One entry of the journal.
+#[derive(Debug, Clone, Serialize)]
+pub struct Line {
+    /// When, by green's clock.
+    pub at: jiff::Timestamp,
+    /// Which holder's.
+    pub epoch: i64,
+    /// The step.
+    pub step: String,
+    /// What happened to it.
+    pub event: JournalEvent,
+}
+
+/// Reads the report of the attempt that is on.
+///
+/// # Errors
+/// [`Kind::Request`] when none is.
+pub async fn open_and_read(plan: &Plan) -> Result<Report> {
+    let (_, green_info) = session::connections(plan)?;
+    let green = connect::connect(&green_info, "report").await?;
+    let pin = session::begun(&green, plan).await?.ok_or_else(|| {
+        Error::new(Kind::Request, format!("green holds no journal of the migration `{}`", plan.name))
+            .hint("nothing has begun, or it is finished: `migrate finish` printed the last report")
+    })?;
+    read(&green, plan, &pin).await
+}
+
+/// Reads the report of a pinned attempt over a connection to green.
+pub async fn read(green: &Client, plan: &Plan, pin: &Pin) -> Result<Report> {
+    let mut notes = crate::step::Notes::default();
+    for entry in journal::read(green, pin.attempt).await? {
+        if let Some(note) = entry.note {
+            notes.put(entry.step, note);
+        }
+    }
+    let rows = green
+        .query(include_str!("../../sql/engine/read_journal.sql"), &[&pin.attempt])
+        .await
+        .doing(Kind::Server, || "cannot read the journal".into())?;
+    let line = |row: &tokio_postgres::Row| {
+        let event: String = row.get("event");
+        Some(Line {
+            at: row.get("at"),
+            epoch: row.get("epoch"),
+            step: row.get("step"),
+            event: JournalEvent::parse(&event)?,
+        })
+    };
+    let revocations = match plan.revocations.is_empty() {
+        true => None,
+        false => Some(revocation::totals(green, plan, pin.attempt).await?),
+    };
+    Ok(Report {
+        plan: plan.name.clone(),
+        attempt: pin.attempt,
+        fingerprint: pin.fingerprint.clone(),
+        blue_version: pin.blue_facts.version_num,
+        copy: notes.get(&copy_rows::id()),
+        fence: notes.get(&fence_blue::id()),
+        held_ms: held_ms(&notes, &resume_clients::id()),
+        revocations,
+        journal: rows.iter().filter_map(line).collect(),
+    })
+}
+
+fn held_ms(notes: &crate::step::Notes, resume: &StepId) -> Option<u64> {
+    notes.get::<serde_json::Value>(resume)?.get("held_ms")?.as_u64()
+}

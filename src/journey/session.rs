@@ -1,0 +1,256 @@
+//! A session: the right to act on a migration, and everything needed to do so.
+
+use super::{handover, observe};
+use crate::engine::{
+    Engine,
+    journal::PgJournal,
+    lease::{Keeper, Takeover},
+    pin::{self, Pin},
+    state,
+};
+use crate::error::{Error, Kind, Result};
+use crate::event::Ears;
+use crate::finding::{Finding, any_blocking};
+use crate::pg::{catalog, conninfo::ConnInfo, connect};
+use crate::plan::{Plan, Side, load::SqlFile};
+use crate::route::{OnBehalfOf, Route};
+use crate::runbook::{Runbook, blue_green, tables};
+use crate::step::{
+    attempt::Attempt,
+    world::{World, WorldParts},
+};
+use tokio_postgres::Client;
+
+/// What a command wants of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Begin a migration, or go on with one: `replicate`.
+    Begin,
+    /// Go on with one whose `replicate` is asked to step aside: `cutover`, `rollback`, `finish`.
+    TakeOver(handover::RequestKind),
+}
+
+/// The plan with its files, as a command got it.
+#[derive(Debug, Clone)]
+pub struct Brief {
+    /// What the operator wrote.
+    pub plan: Plan,
+    /// Its SQL files.
+    pub sql_files: Vec<SqlFile>,
+    /// The fingerprint that CI demands, if it does.
+    pub fingerprint: Option<String>,
+}
+
+/// The right to act, and everything needed to do so.
+pub struct Session {
+    /// What steps act upon.
+    pub world: World,
+    /// What there is to do.
+    pub runbook: Runbook,
+    /// What was pinned.
+    pub pin: Pin,
+    /// Findings of the checks, when an attempt was begun.
+    pub findings: Vec<Finding>,
+    journal: PgJournal,
+    keeper: Keeper,
+}
+
+impl Session {
+    /// Opens a session: recognizes the databases, takes the lease on both, pins or compares the runbook.
+    ///
+    /// # Errors
+    /// [`Kind::Findings`] when an attempt would begin and a check stops it (nothing was changed then); [`Kind::Lease`]
+    /// when somebody else is at work; [`Kind::Plan`] when the plan was edited since it was pinned; [`Kind::Gate`] when
+    /// a database is not the one that was pinned; [`Kind::Request`] when nothing has begun and `wish` needs that.
+    pub async fn open(brief: Brief, wish: Wish, ears: Ears) -> Result<Session> {
+        let (blue_info, green_info) = connections(&brief.plan)?;
+        let mut blue = connect::connect(&blue_info, "lease").await?;
+        let mut green = connect::connect(&green_info, "lease").await?;
+        let begun = begun(&green, &brief.plan).await?;
+        let mut fresh = None;
+        match (&begun, wish) {
+            (None, Wish::TakeOver(_)) => return Err(nothing_begun(&brief.plan)),
+            (None, Wish::Begin) => fresh = Some(look_before_beginning(&brief, &blue, &green, ears.clone()).await?),
+            (Some(_), _) => {}
+        }
+        let seen_blue = state::create(&blue, Side::Blue, &brief.plan.name).await?;
+        let seen_green = state::create(&green, Side::Green, &brief.plan.name).await?;
+
+        let takeover = match wish {
+            Wish::Begin => Takeover::OnlyWhenFree,
+            Wish::TakeOver(kind) => handover::ask(&green, kind).await?,
+        };
+        for (client, info) in [(&mut blue, &blue_info), (&mut green, &green_info)] {
+            if client.is_closed() {
+                *client = connect::connect(info, "lease").await?;
+            }
+        }
+        let holder = holder_name(wish);
+        let keeper = Keeper::take(vec![(Side::Blue, blue), (Side::Green, green)], &holder, takeover).await?;
+        let epoch = keeper.epoch();
+        let (blue_info, green_info) = (blue_info.acting_as(epoch), green_info.acting_as(epoch));
+        let client = connect::connect(&green_info, "journal").await?;
+
+        // Read again under the lease: somebody may have begun or ended an attempt while we waited for it.
+        let pinned = pin::current(&client, &brief.plan.name).await?;
+        let (pin, findings) = match (pinned, fresh) {
+            (Some(pin), _) => (pin, Vec::new()),
+            (None, Some(fresh)) => {
+                let number = pin::next_number(&client).await?;
+                let attempt = Attempt::new(&brief.plan.name, number);
+                let runbook = blue_green::build(&brief.plan, &fresh.blue_facts, &attempt, &brief.sql_files);
+                let pin = Pin {
+                    attempt: number,
+                    fingerprint: runbook.fingerprint(&brief.plan)?,
+                    blue: seen_blue.clone(),
+                    green: seen_green.clone(),
+                    blue_facts: fresh.blue_facts,
+                };
+                demand(&brief, &pin.fingerprint)?;
+                pin::pin(&client, &brief.plan.name, &pin).await?;
+                (pin, fresh.findings)
+            }
+            (None, None) => return Err(nothing_begun(&brief.plan)),
+        };
+        pin.recognize(&seen_blue)?;
+        pin.recognize(&seen_green)?;
+        let attempt = Attempt::new(&brief.plan.name, pin.attempt);
+        let runbook = blue_green::build(&brief.plan, &pin.blue_facts, &attempt, &brief.sql_files);
+        compare_fingerprint(&brief, &runbook, &pin)?;
+
+        let route = match &brief.plan.cutover.route {
+            Some(route) => Some(Route::from_plan(
+                route,
+                OnBehalfOf { plan: brief.plan.name.clone(), epoch },
+                ears.clone(),
+            )?),
+            None => None,
+        };
+        let world = World::open(WorldParts {
+            tables: tables::replicated(&brief.plan, &pin.blue_facts),
+            gate_tables: blue_green::gate_tables(&brief.plan, &pin.blue_facts),
+            sequences: tables::sequences(&brief.plan, &pin.blue_facts),
+            blue_facts: pin.blue_facts.clone(),
+            plan: brief.plan,
+            attempt,
+            blue_info,
+            green_info,
+            epoch,
+            ears,
+            route,
+        })
+        .await?;
+        let journal = PgJournal::new(client, pin.attempt, epoch);
+        Ok(Session { world, runbook, pin, findings, journal, keeper })
+    }
+
+    /// An engine that has read the journal.
+    pub async fn engine(&self) -> Result<Engine<'_, World>> {
+        Engine::open(&self.world, &self.journal, self.world.ears.as_ref()).await
+    }
+
+    /// Returns the error that ends us once the lease is gone.
+    pub async fn lost(&self) -> Error {
+        self.keeper.lost().await
+    }
+
+    /// Gives the lease up.
+    pub async fn close(self) {
+        if let Err(error) = self.world.stop_following().await {
+            tracing::warn!(%error, "the follower did not stop in time; its progress is in green");
+        }
+        self.keeper.release().await;
+    }
+}
+
+/// How to reach both sides.
+///
+/// # Errors
+/// [`Kind::Plan`] when a connection string is wrong; [`Kind::Request`] when the plan has no green.
+pub fn connections(plan: &Plan) -> Result<(ConnInfo, ConnInfo)> {
+    let green = plan.green.as_ref().ok_or_else(|| {
+        Error::new(Kind::Request, format!("the plan `{}` has no green: it is run in place", plan.name))
+            .hint("run it with `migrate apply`")
+    })?;
+    let parse = |side: Side, text: &str| {
+        ConnInfo::parse(text).map_err(|error| Error { what: format!("{side}.url: {}", error.what), ..error })
+    };
+    Ok((parse(Side::Blue, plan.blue.url.expose())?, parse(Side::Green, green.url.expose())?))
+}
+
+/// The pin of the attempt that is on, looked for without the lease and without making anything.
+///
+/// # Errors
+/// [`Kind::Gate`] when green belongs to another migration.
+pub async fn begun(green: &Client, plan: &Plan) -> Result<Option<Pin>> {
+    match state::find(green, Side::Green, &plan.name).await? {
+        Some(_) => pin::current(green, &plan.name).await,
+        None => Ok(None),
+    }
+}
+
+struct Fresh {
+    blue_facts: crate::facts::ServerFacts,
+    findings: Vec<Finding>,
+}
+
+/// Everything that must be known before the first thing is changed.
+async fn look_before_beginning(brief: &Brief, blue: &Client, green: &Client, ears: Ears) -> Result<Fresh> {
+    let observed = observe::observe(&brief.plan, blue, green, ears).await?;
+    let findings = observed.judge(&brief.plan);
+    if any_blocking(&findings) {
+        return Err(stopped_by(&findings));
+    }
+    let mut blue_facts = observed.facts.blue.ok_or_else(|| Error::new(Kind::Bug, "blue was not looked at"))?;
+    // Over exactly the relations that the fence looks at again.
+    let parts = blue_green::gate_tables(&brief.plan, &blue_facts);
+    blue_facts.ddl_fingerprint = catalog::ddl_fingerprint(blue, &parts).await?;
+    Ok(Fresh { blue_facts, findings })
+}
+
+/// The error for findings of which one is blocking; each is named.
+pub fn stopped_by(findings: &[Finding]) -> Error {
+    let blocking: Vec<&Finding> =
+        findings.iter().filter(|finding| finding.severity == crate::finding::Severity::Blocking).collect();
+    let mut what = format!("{} of the checks stop us; nothing was changed", blocking.len());
+    for finding in &blocking {
+        what.push_str(&format!("\n  {} at {}: {}\n    help: {}", finding.code, finding.place, finding.what, finding.help));
+    }
+    Error::new(Kind::Findings, what).hint("`migrate check` shows them all, with what to do")
+}
+
+pub(super) fn nothing_begun(plan: &Plan) -> Error {
+    Error::new(Kind::Request, format!("the migration `{}` has not begun", plan.name))
+        .hint("begin it with `migrate replicate`; `migrate plan` shows what that will do")
+}
+
+fn demand(brief: &Brief, fingerprint: &str) -> Result<()> {
+    match &brief.fingerprint {
+        Some(wanted) if wanted != fingerprint => Err(Error::new(
+            Kind::Gate,
+            format!("the runbook's fingerprint is {fingerprint}, and {wanted} was demanded"),
+        )
+        .hint("the plan, its SQL or blue's tables changed since it was reviewed: review `migrate plan` again")),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn compare_fingerprint(brief: &Brief, runbook: &Runbook, pin: &Pin) -> Result<()> {
+    let now = runbook.fingerprint(&brief.plan)?;
+    if now != pin.fingerprint {
+        return Err(Error::new(
+            Kind::Plan,
+            format!("the plan was edited since it was pinned (fingerprint {now}, pinned {})", pin.fingerprint),
+        )
+        .hint("put it back as it was; or `migrate rollback --all` with the old plan, and begin again with this one"));
+    }
+    demand(brief, &now)
+}
+
+fn holder_name(wish: Wish) -> String {
+    let command = match wish {
+        Wish::Begin => "replicate",
+        Wish::TakeOver(kind) => kind.as_str(),
+    };
+    format!("{command} (process {})", std::process::id())
+}

@@ -1,0 +1,221 @@
+//! `status`: where we are, what we wait for. Reads only, and needs no lease.
+
+use super::session;
+use crate::engine::{Record, journal, lease, pin::Pin};
+use crate::error::{Doing, Kind, Result};
+use crate::pg::{connect, lsn::Lsn};
+use crate::plan::{Plan, load::SqlFile};
+use crate::runbook::{PhaseName, Runbook, blue_green};
+use crate::step::attempt::Attempt;
+use serde::Serialize;
+
+/// Where a migration is.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The plan's name.
+    pub plan: String,
+    /// The try; `None` when nothing has begun.
+    pub attempt: Option<i32>,
+    /// The pinned fingerprint.
+    pub fingerprint: Option<String>,
+    /// What it comes to, in a sentence.
+    pub summary: String,
+    /// What to type next.
+    pub next: String,
+    /// Who is at work.
+    pub holder: Option<String>,
+    /// Each phase, with its steps.
+    pub phases: Vec<PhaseStatus>,
+    /// The first copy.
+    pub copy: Option<CopyStatus>,
+    /// Following.
+    pub follow: Option<FollowStatus>,
+    /// Blue's gate; `None` when blue cannot be reached.
+    pub blue_gate: Option<String>,
+    /// Green's gate.
+    pub green_gate: Option<String>,
+}
+
+/// A phase and its steps.
+#[derive(Debug, Clone, Serialize)]
+pub struct PhaseStatus {
+    /// Its name.
+    pub name: PhaseName,
+    /// Id and status of each step.
+    pub steps: Vec<(String, crate::engine::status::Status)>,
+}
+
+/// How far the copy is.
+#[derive(Debug, Clone, Serialize)]
+pub struct CopyStatus {
+    /// Tables that are done.
+    pub tables_done: i64,
+    /// Tables in all.
+    pub tables: i64,
+    /// Rows so far.
+    pub rows: i64,
+    /// Bytes so far.
+    pub bytes: i64,
+}
+
+/// How far following is.
+#[derive(Debug, Clone, Serialize)]
+pub struct FollowStatus {
+    /// Up to where green has everything.
+    pub commit_lsn: Lsn,
+    /// Bytes of WAL from there to blue's end; `None` when blue cannot be reached.
+    pub lag_bytes: Option<u64>,
+    /// Blue transactions applied.
+    pub transactions: i64,
+    /// Whether somebody reads our slot now.
+    pub active: Option<bool>,
+    /// WAL our slot holds back on blue.
+    pub retained_wal_bytes: Option<i64>,
+}
+
+/// Reads where a migration is.
+///
+/// # Errors
+/// [`Kind::Connect`] when green cannot be reached. Blue may be down: then what it would tell is left out.
+pub async fn read(plan: &Plan, sql_files: &[SqlFile]) -> Result<Status> {
+    let (blue_info, green_info) = session::connections(plan)?;
+    let green = connect::connect(&green_info, "status").await?;
+    let Some(pin) = session::begun(&green, plan).await? else { return Ok(not_begun(plan)) };
+    let attempt = Attempt::new(&plan.name, pin.attempt);
+    let runbook = blue_green::build(plan, &pin.blue_facts, &attempt, sql_files);
+    let record = Record::replay(&journal::read(&green, pin.attempt).await?)?;
+    let holder = lease::holder(&green).await?.filter(|holder| holder.alive);
+    let blue = match connect::connect(&blue_info, "status").await {
+        Ok(blue) => Some(blue),
+        Err(error) => {
+            tracing::warn!(%error, "blue cannot be reached");
+            None
+        }
+    };
+    let phases = phases(&runbook, &record);
+    let (summary, next) = outlook(&runbook, &record, holder.is_some());
+    Ok(Status {
+        plan: plan.name.clone(),
+        attempt: Some(pin.attempt),
+        fingerprint: Some(pin.fingerprint.clone()),
+        summary,
+        next,
+        holder: holder.map(|holder| format!("{} (epoch {})", holder.name, holder.epoch)),
+        phases,
+        copy: copy(&green, &pin).await?,
+        follow: follow(&green, blue.as_ref(), &attempt).await?,
+        blue_gate: match &blue {
+            Some(blue) => gate(blue).await?,
+            None => None,
+        },
+        green_gate: gate(&green).await?,
+    })
+}
+
+fn not_begun(plan: &Plan) -> Status {
+    Status {
+        plan: plan.name.clone(),
+        attempt: None,
+        fingerprint: None,
+        summary: "nothing has begun, or all is finished".into(),
+        next: "migrate plan, then migrate replicate".into(),
+        holder: None,
+        phases: Vec::new(),
+        copy: None,
+        follow: None,
+        blue_gate: None,
+        green_gate: None,
+    }
+}
+
+fn phases(runbook: &Runbook, record: &Record) -> Vec<PhaseStatus> {
+    let steps = |phase: &crate::runbook::Phase| {
+        phase.steps.iter().map(|step| (step.id().to_string(), record.status(&step.id()))).collect()
+    };
+    runbook.phases.iter().map(|phase| PhaseStatus { name: phase.name, steps: steps(phase) }).collect()
+}
+
+/// What it comes to, and what to type next.
+fn outlook(runbook: &Runbook, record: &Record, at_work: bool) -> (String, String) {
+    let done = |name| record.is_done(runbook.phase(name));
+    let begun = |name| record.any_begun(runbook.phase(name));
+    let (summary, next) = if done(PhaseName::Settle) && done(PhaseName::Switch) {
+        ("clients are served by green; blue is fenced", "migrate finish, when nobody needs the way back any more")
+    } else if done(PhaseName::Switch) {
+        ("clients are served by green; not all is settled", "migrate cutover")
+    } else if begun(PhaseName::Switch) && !at_work {
+        ("a cutover was cut short; clients may be held", "migrate cutover to go on, or migrate rollback to go back, at once")
+    } else if begun(PhaseName::Switch) {
+        ("the cutover is going on", "wait")
+    } else if done(PhaseName::Prepare) && done(PhaseName::Replicate) && at_work {
+        ("green follows blue", "migrate cutover, when the lag is small")
+    } else if done(PhaseName::Prepare) && done(PhaseName::Replicate) {
+        ("green has a copy, but nobody follows blue: its WAL piles up", "migrate replicate, or migrate cutover")
+    } else if at_work {
+        ("the copy is going on", "wait")
+    } else {
+        ("the copy was cut short", "migrate replicate")
+    };
+    (summary.into(), next.into())
+}
+
+async fn copy(green: &tokio_postgres::Client, pin: &Pin) -> Result<Option<CopyStatus>> {
+    let row = green
+        .query_one(include_str!("../../sql/journey/copy_status.sql"), &[&pin.attempt])
+        .await
+        .doing(Kind::Server, || "cannot read the copy's ledger".into())?;
+    let status = CopyStatus {
+        tables_done: row.get("tables_done"),
+        tables: row.get("tables"),
+        rows: row.get("rows"),
+        bytes: row.get("bytes"),
+    };
+    Ok((status.tables > 0).then_some(status))
+}
+
+async fn follow(
+    green: &tokio_postgres::Client,
+    blue: Option<&tokio_postgres::Client>,
+    attempt: &Attempt,
+) -> Result<Option<FollowStatus>> {
+    let row = green
+        .query_opt(include_str!("../../sql/journey/progress_status.sql"), &[&attempt.slot()])
+        .await
+        .doing(Kind::Server, || "cannot read green's progress".into())?;
+    let Some(row) = row else { return Ok(None) };
+    let commit_lsn = parse_lsn(&row.get::<_, String>("commit_lsn"))?;
+    let slot = match blue {
+        Some(blue) => blue
+            .query_opt(include_str!("../../sql/journey/slot_status.sql"), &[&attempt.slot()])
+            .await
+            .doing(Kind::Server, || "cannot read our slot on blue".into())?,
+        None => None,
+    };
+    let lag_bytes = match &slot {
+        Some(slot) => Some(parse_lsn(&slot.get::<_, String>("insert_lsn"))?.bytes_since(commit_lsn)),
+        None => None,
+    };
+    Ok(Some(FollowStatus {
+        commit_lsn,
+        lag_bytes,
+        transactions: row.get("transactions"),
+        active: slot.as_ref().map(|slot| slot.get("active")),
+        retained_wal_bytes: slot.as_ref().and_then(|slot| slot.get("retained_bytes")),
+    }))
+}
+
+fn parse_lsn(text: &str) -> Result<Lsn> {
+    text.parse().map_err(|error: String| crate::error::Error::new(Kind::Bug, error))
+}
+
+/// A side's gate; `None` where our schema is not.
+async fn gate(client: &tokio_postgres::Client) -> Result<Option<String>> {
+    let row = client
+        .query_opt("select to_regclass('migrate.gate') is not null", &[])
+        .await
+        .doing(Kind::Server, || "cannot look for the gate".into())?;
+    match row {
+        Some(row) if row.get::<_, bool>(0) => crate::step::fence_blue::gate_state(client).await.map(Some),
+        _ => Ok(None),
+    }
+}

@@ -1,0 +1,125 @@
+//! The story of a blue-green migration, as a list of steps.
+
+use super::{Phase, PhaseName, Runbook, tables};
+use crate::facts::{ServerFacts, TableKind};
+use crate::pg::name::TableName;
+use crate::plan::{Plan, SchemaFrom, Side, load::SqlFile};
+use crate::step::{
+    Step, StepId,
+    analyze::Analyze,
+    arm_gate::ArmGate,
+    attempt::Attempt,
+    clone_schema::CloneSchema,
+    close_blue::CloseBlue,
+    copy_rows::CopyRows,
+    declare_opening::DeclareOpening,
+    defer_objects::DeferObjects,
+    fence_blue::FenceBlue,
+    open_capture::OpenCapture,
+    open_green::OpenGreen,
+    pause_clients::PauseClients,
+    point_routes::PointRoutes,
+    publish::Publish,
+    rebuild_objects::RebuildObjects,
+    replay_revocations::ReplayRevocations,
+    resume_clients::ResumeClients,
+    run_sql::RunSql,
+    world::World,
+};
+
+type Steps = Vec<Box<dyn Step<World>>>;
+
+/// Builds the runbook of a blue-green plan.
+pub fn build(plan: &Plan, blue: &ServerFacts, attempt: &Attempt, sql_files: &[SqlFile]) -> Runbook {
+    Runbook {
+        phases: vec![
+            Phase { name: PhaseName::Prepare, steps: prepare(plan, blue, sql_files) },
+            Phase { name: PhaseName::Replicate, steps: replicate(plan, blue, attempt) },
+            Phase { name: PhaseName::Arm, steps: arm(plan, blue) },
+            Phase { name: PhaseName::Switch, steps: switch() },
+            Phase { name: PhaseName::Settle, steps: settle(plan) },
+        ],
+    }
+}
+
+/// Green gets its shape, and is closed before anybody could write there.
+fn prepare(plan: &Plan, blue: &ServerFacts, sql_files: &[SqlFile]) -> Steps {
+    let mut steps: Steps = Vec::new();
+    if plan.schema.from == SchemaFrom::Blue {
+        steps.push(Box::new(CloneSchema));
+    }
+    if !sql_files.is_empty() {
+        steps.push(Box::new(RunSql { files: sql_files.to_vec() }));
+    }
+    steps.push(Box::new(ArmGate { side: Side::Green, tables: gate_tables(plan, blue) }));
+    // Rows load several times faster into a table without them.
+    steps.push(Box::new(DeferObjects));
+    steps
+}
+
+/// In this order, since each other one loses data: publication, then slot, then copy under the slot's snapshot.
+fn replicate(plan: &Plan, blue: &ServerFacts, attempt: &Attempt) -> Steps {
+    let tables = tables::replicated(plan, blue).into_iter().map(|table| table.blue).collect();
+    let mut steps: Steps = Vec::new();
+    if !plan.revocations.is_empty() {
+        steps.push(Box::new(Publish {
+            id: StepId::new("capture/publish-tables"),
+            publication: attempt.capture_publication(),
+            tables: rule_tables(plan),
+        }));
+        // Before the copy: a revocation captured twice is harmless, one captured never is not.
+        steps.push(Box::new(OpenCapture));
+    }
+    steps.push(Box::new(Publish {
+        id: StepId::new("replicate/publish-tables"),
+        publication: attempt.publication(),
+        tables,
+    }));
+    steps.push(Box::new(CopyRows));
+    steps.push(Box::new(RebuildObjects));
+    steps.push(Box::new(Analyze));
+    steps
+}
+
+/// The gate costs writers a little, so it goes up only now.
+fn arm(plan: &Plan, blue: &ServerFacts) -> Steps {
+    vec![Box::new(ArmGate { side: Side::Blue, tables: gate_tables(plan, blue) })]
+}
+
+/// From the first held client to the first client on green.
+fn switch() -> Steps {
+    vec![
+        Box::new(PauseClients),
+        Box::new(FenceBlue),
+        Box::new(PointRoutes),
+        Box::new(DeclareOpening), // no way back after this
+        Box::new(OpenGreen),
+        Box::new(ResumeClients),
+    ]
+}
+
+/// What can wait until clients are served again.
+fn settle(plan: &Plan) -> Steps {
+    let mut steps: Steps = vec![Box::new(CloseBlue)];
+    if !plan.revocations.is_empty() {
+        steps.push(Box::new(ReplayRevocations));
+    }
+    steps
+}
+
+/// Every relation an application may write to: tables with rows, and the partitioned tables above them.
+pub fn gate_tables(plan: &Plan, blue: &ServerFacts) -> Vec<TableName> {
+    let parents = blue
+        .tables
+        .iter()
+        .filter(|table| table.kind == TableKind::Partitioned && plan.replicate.tables.selects(&table.name))
+        .map(|table| table.name.clone());
+    tables::replicated(plan, blue).into_iter().map(|table| table.blue).chain(parents).collect()
+}
+
+fn rule_tables(plan: &Plan) -> Vec<TableName> {
+    let mut tables: Vec<TableName> = plan.revocations.iter().map(|rule| rule.table.clone()).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    tables
+}

@@ -1,0 +1,98 @@
+//! Compare, inside the fence, the rows that were changed last: where a fault of the follower would show first.
+
+use super::world::{ReplicatedTable, World};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::pg::name::{TableName, literal};
+use crate::plan::Side;
+use std::collections::BTreeMap;
+use tokio_postgres::{Client, types::ToSql};
+
+/// How many keys are compared.
+pub const KEYS: usize = 1000;
+
+/// Compares the rows under the last [`KEYS`] keys that the follower changed, and returns how many keys it looked at.
+///
+/// Both sides give each row as text, under the same pinned settings, so equal rows are equal text.
+///
+/// # Errors
+/// [`Kind::Gate`] naming the first key that differs; the fence is not committed then.
+pub async fn compare(world: &World) -> Result<usize> {
+    let dirty = {
+        let follower = world.follower.lock().await;
+        follower.as_ref().map(|follower| follower.dirty_keys()).unwrap_or_default()
+    };
+    let mut by_table: BTreeMap<&ReplicatedTable, Vec<Vec<String>>> = BTreeMap::new();
+    for key in &dirty {
+        if let Some(table) = world.tables.iter().find(|table| table.green == key.table) {
+            by_table.entry(table).or_default().push(key.key.clone());
+        }
+    }
+    let blue = world.client(Side::Blue).await?;
+    let green = world.client(Side::Green).await?;
+    for (table, keys) in &by_table {
+        let (on_blue, on_green) =
+            tokio::try_join!(rows(&blue, table, Side::Blue, keys), rows(&green, table, Side::Green, keys))?;
+        for (at, key) in keys.iter().enumerate() {
+            if on_blue.get(&at) != on_green.get(&at) {
+                return Err(Error::new(
+                    Kind::Gate,
+                    format!("the row {} of {} differs between blue and green", key.join(", "), table.blue.plain()),
+                )
+                .hint("blue stays open and nothing is lost; keep both databases as they are and report this"));
+            }
+        }
+    }
+    Ok(by_table.values().map(Vec::len).sum())
+}
+
+/// The rows under `keys` as text, by the key's place in the list; a key without a row is left out.
+async fn rows(
+    client: &Client,
+    table: &ReplicatedTable,
+    side: Side,
+    keys: &[Vec<String>],
+) -> Result<BTreeMap<usize, String>> {
+    let name = match side {
+        Side::Blue => &table.blue,
+        Side::Green => &table.green,
+    };
+    let sql = rows_sql(name, table);
+    let columns: Vec<Vec<&str>> = (0..table.key.len())
+        .map(|at| keys.iter().filter_map(|key| key.get(at).map(String::as_str)).collect())
+        .collect();
+    let parameters: Vec<&(dyn ToSql + Sync)> =
+        columns.iter().map(|column| column as &(dyn ToSql + Sync)).collect();
+    let found = client
+        .query(&sql, &parameters)
+        .await
+        .doing(Kind::Deadline, || format!("cannot compare rows of {} on {side}", name.plain()))?;
+    Ok(found
+        .iter()
+        .map(|row| (usize::try_from(row.get::<_, i64>("at") - 1).unwrap_or(usize::MAX), row.get("row")))
+        .collect())
+}
+
+/// The keys come as text. Each is turned into a value of its column's type, rather than the column into text, so
+/// that the key's index is used.
+fn rows_sql(name: &TableName, table: &ReplicatedTable) -> String {
+    let row: Vec<String> = table.columns.iter().map(|column| format!("t.{column}")).collect();
+    let count = table.key.len();
+    let parameters: Vec<String> = (1..=count).map(|at| format!("${at}::text[]")).collect();
+    let wanted: Vec<String> = (1..=count).map(|at| format!("k{at}")).collect();
+    let fields: Vec<String> = table
+        .key
+        .iter()
+        .zip(&wanted)
+        .map(|(column, text)| format!("{}, {text}", literal(column.as_str())))
+        .collect();
+    let joined: Vec<String> = table.key.iter().map(|column| format!("t.{column} = k.{column}")).collect();
+    format!(
+        "select at, row({})::text as row from unnest({}) with ordinality as wanted ({}, at) \
+         cross join lateral jsonb_populate_record(null::{name}, jsonb_build_object({})) k join {name} t on {}",
+        row.join(", "),
+        parameters.join(", "),
+        wanted.join(", "),
+        fields.join(", "),
+        joined.join(" and "),
+    )
+}

@@ -1,0 +1,256 @@
+//! Fence blue: the one transaction after which blue refuses writes and green has all of them.
+
+use super::{Notes, Standing, Step, StepId, compare_keys, sequences, world::World};
+use crate::engine::{failpoint, lease};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::pg::{catalog, connect, lsn::Lsn};
+use crate::plan::Side;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+use tokio_postgres::{Client, error::SqlState};
+
+/// Closes blue's gate once green has everything that was written before.
+///
+/// One transaction on blue, so that the *server* undoes everything if we die before its COMMIT:
+///
+/// 1. an exclusive advisory lock waits for every writer that is in the gate, and holds back new ones;
+/// 2. under it we look again: every relation armed, the shape unchanged, no prepared transaction;
+/// 3. another session commits a marker; green having it, durably, proves that green has all before it;
+/// 4. sequences are carried; the keys changed last are compared;
+/// 5. the gate is closed and `FENCED` written; COMMIT.
+///
+/// `idle_in_transaction_session_timeout` is the dead-man switch: if this process or its network dies while the
+/// transaction is open, the server ends it within the pause budget.
+///
+/// # Crash
+/// Before COMMIT: nothing happened. During COMMIT: the gate's row tells. After: blue refuses writes and holds every
+/// one; undo opens the gate again and loses nothing, as long as green has not been opened.
+///
+/// # Source
+/// Measured against the alternatives in the hazard list: read-only flags and `sent - replay = 0` lost writes.
+#[derive(Debug, Clone)]
+pub struct FenceBlue;
+
+/// What the fence writes down.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Fenced {
+    /// Commit position of the marker: nothing an application wrote on blue is after it.
+    pub lsn: Lsn,
+    /// How long writers waited for the lock, in milliseconds.
+    pub lock_ms: u64,
+    /// From the lock to green having the marker, in milliseconds.
+    pub drain_ms: u64,
+    /// Sequences carried.
+    pub sequences: usize,
+    /// Keys compared.
+    pub keys_compared: usize,
+}
+
+/// One try for the lock holds new writers back for this long at most; below Postgres' `deadlock_timeout` of a second,
+/// so that an application is never the deadlock's victim.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The server ends an abandoned fence this long after the budget: we must never be ended while we still decide.
+const DEAD_MAN_GRACE: Duration = Duration::from_secs(1);
+
+/// The name of the fence, for [`Notes`].
+pub fn id() -> StepId {
+    StepId::new("switch/fence-blue")
+}
+
+#[async_trait]
+impl Step<World> for FenceBlue {
+    fn id(&self) -> StepId {
+        id()
+    }
+
+    fn title(&self) -> String {
+        "Refuse writes on blue once green has all of them".into()
+    }
+
+    fn shows(&self) -> Vec<String> {
+        vec![
+            "blue: begin; select pg_advisory_xact_lock(7747001)".into(),
+            "blue, another session: select pg_logical_emit_message(true, 'migrate', <marker>)".into(),
+            "green: wait for the marker; setval for every sequence; compare the keys changed last".into(),
+            "blue: update migrate.gate set closed = true, state = 'FENCED'; commit".into(),
+        ]
+    }
+
+    async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
+        let state = gate_state(&*world.client(Side::Blue).await?).await?;
+        Ok(match state.as_str() {
+            "FENCED" | "OPENING" => Standing::Present,
+            _ => Standing::Absent,
+        })
+    }
+
+    async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
+        let fence = connect::connect(&world.blue_info, "fence").await?;
+        match self.fence(world, &fence).await {
+            Ok(fenced) => Ok(Some(serde_json::json!(fenced))),
+            Err(error) => {
+                // Writers wait for this lock: give it up at once rather than when the server notices that we left.
+                let rollback = tokio::time::timeout(Duration::from_secs(1), fence.batch_execute("rollback"));
+                if rollback.await.is_err() {
+                    tracing::warn!("the fence's session does not answer; its dead-man switch ends it");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn undo(&self, world: &World, _: &Notes) -> Result<()> {
+        let mut client = world.client(Side::Blue).await?;
+        let tx = world.transaction(&mut client, "open blue's gate").await?;
+        let opened = tx
+            .execute(include_str!("../../sql/gate/reopen_blue.sql"), &[&world.epoch])
+            .await
+            .doing(Kind::Stopped, || "cannot open blue's gate again".into())?;
+        if opened == 0 && gate_state(&tx).await? == "OPENING" {
+            return Err(Error::new(Kind::ForwardOnly, "green may have been opened: blue stays closed")
+                .hint("go on with `migrate cutover`"));
+        }
+        tx.commit().await.doing(Kind::Stopped, || "cannot open blue's gate again".into())
+    }
+}
+
+impl FenceBlue {
+    /// Runs in one transaction of `fence`, from the lock to COMMIT. An error leaves the transaction open.
+    async fn fence(&self, world: &World, fence: &Client) -> Result<Fenced> {
+        let began = Instant::now();
+        lock_writers_out(world, fence).await?;
+        let lock_ms = millis(began);
+        failpoint::hit("fence:locked");
+
+        look_again(world, fence).await?;
+        let marker = format!("{}/{:016x}", world.attempt.slot(), rand::random::<u64>());
+        emit_marker(world, &marker).await?;
+        failpoint::hit("fence:marked");
+        let lsn = wait_for_marker(world, &marker).await?;
+        let drain_ms = millis(began) - lock_ms;
+        failpoint::hit("fence:drained");
+
+        let sequences = sequences::carry(world).await?;
+        let keys_compared = compare_keys::compare(world).await?;
+        world.pause_budget("close blue's gate")?;
+        failpoint::hit("fence:compared");
+
+        fence
+            .execute(include_str!("../../sql/gate/close_blue.sql"), &[&world.epoch, &lsn.to_string()])
+            .await
+            .doing(Kind::Deadline, || "cannot close blue's gate".into())?;
+        commit(world, fence).await?;
+        failpoint::hit("fence:committed");
+        Ok(Fenced { lsn, lock_ms, drain_ms, sequences, keys_compared })
+    }
+}
+
+/// Takes the gate's lock exclusively, in tries that each hold writers back for half a second at most.
+async fn lock_writers_out(world: &World, fence: &Client) -> Result<()> {
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        let left = world.pause_budget("lock writers out of blue")?;
+        let begin = format!(
+            "begin; set local lock_timeout = '{}ms'; set local idle_in_transaction_session_timeout = '{}ms'; \
+             set local synchronous_commit = on",
+            LOCK_TIMEOUT.min(left).as_millis().max(1),
+            (left + DEAD_MAN_GRACE).as_millis(),
+        );
+        fence.batch_execute(&begin).await.doing(Kind::Deadline, || "cannot begin the fence on blue".into())?;
+        lease::guard(fence, world.epoch).await?;
+        match fence.batch_execute("select pg_advisory_xact_lock(7747001)").await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                fence
+                    .batch_execute("rollback")
+                    .await
+                    .doing(Kind::Deadline, || "cannot leave the fence on blue".into())?;
+                let pause = Duration::from_millis(20 * tried.min(10) + rand::random_range(0..20));
+                tokio::time::sleep(pause.min(world.pause_left())).await;
+            }
+            Err(error) => {
+                return Err(Error::new(Kind::Deadline, "cannot lock writers out of blue").source(error));
+            }
+        }
+    }
+}
+
+/// What could have changed between the gates and the lock, looked at while nobody can change it.
+async fn look_again(world: &World, fence: &Client) -> Result<()> {
+    let names: Vec<String> = world.gate_tables.iter().map(ToString::to_string).collect();
+    let doing = || "cannot look at blue inside the fence".to_owned();
+    let armed: i64 = fence
+        .query_one(include_str!("../../sql/gate/count_armed.sql"), &[&names])
+        .await
+        .doing(Kind::Deadline, doing)?
+        .get(0);
+    if armed != names.len() as i64 {
+        return Err(Error::new(
+            Kind::Gate,
+            format!("{} of {} tables of blue are without the gate's trigger", names.len() as i64 - armed, names.len()),
+        )
+        .hint("somebody dropped or disabled it; `migrate rollback`, then `migrate cutover` arms it again"));
+    }
+    let prepared: i64 = fence
+        .query_one("select count(*) from pg_prepared_xacts where database = current_database()", &[])
+        .await
+        .doing(Kind::Deadline, doing)?
+        .get(0);
+    if prepared > 0 {
+        return Err(Error::new(Kind::Gate, format!("{prepared} prepared transactions are open on blue"))
+            .hint("their writes reach green only when they are committed: finish or roll them back first"));
+    }
+    let shape = catalog::ddl_fingerprint(fence, &world.gate_tables).await?;
+    if shape != world.blue_facts.ddl_fingerprint {
+        return Err(shape_changed());
+    }
+    Ok(())
+}
+
+/// The error of every look that finds blue's shape changed since the attempt was pinned.
+pub fn shape_changed() -> Error {
+    Error::new(Kind::Gate, "the replicated tables of blue have changed shape since `migrate replicate` began")
+        .hint("green has the old shape; `migrate rollback --all`, then start again with `migrate replicate`")
+}
+
+/// Writes the marker in a transaction of its own on another session, durably.
+async fn emit_marker(world: &World, marker: &str) -> Result<()> {
+    let client = world.client(Side::Blue).await?;
+    client
+        .execute("select pg_logical_emit_message(true, 'migrate', $1::text)", &[&marker])
+        .await
+        .doing(Kind::Deadline, || "cannot write the marker on blue".into())?;
+    Ok(())
+}
+
+async fn wait_for_marker(world: &World, marker: &str) -> Result<Lsn> {
+    let follower = world.follower.lock().await;
+    let follower = follower.as_ref().ok_or_else(|| Error::new(Kind::Bug, "nobody follows blue while it is fenced"))?;
+    follower.wait_for_marker(marker, world.pause_budget("drain green")?).await
+}
+
+/// Commits the fence. When the connection breaks meanwhile, the gate's row tells whether it is up.
+async fn commit(world: &World, fence: &Client) -> Result<()> {
+    let Err(error) = fence.batch_execute("commit").await else { return Ok(()) };
+    let state = gate_state(&*world.client(Side::Blue).await?).await?;
+    if state == "FENCED" {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Deadline, "blue's fence could not be committed").source(error))
+}
+
+/// The state in a side's gate: `OPEN`, `FENCED`, `OPENING`; on green `CLOSED`, `OPEN`.
+pub async fn gate_state<C: tokio_postgres::GenericClient>(client: &C) -> Result<String> {
+    let row = client
+        .query_opt("select state from migrate.gate", &[])
+        .await
+        .doing(Kind::Server, || "cannot read the gate".into())?;
+    Ok(row.map_or_else(|| "OPEN".into(), |row| row.get(0)))
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,64 @@
+//! Open the capture: a slot of its own on blue, from which revocations are read.
+
+use super::{Notes, Standing, Step, StepId, world::World};
+use crate::error::{Doing, Kind, Result};
+use crate::pg::replication::ReplicationConn;
+use crate::plan::Side;
+use async_trait::async_trait;
+use std::time::Duration;
+
+/// Creates the capture's slot, so that capture never depends on the copy.
+///
+/// # Crash
+/// The slot is there or not; its name is the attempt's, so it is recognized.
+#[derive(Debug, Clone)]
+pub struct OpenCapture;
+
+/// How long the slot may wait for open write transactions of blue's whole server.
+const SLOT_DEADLINE: Duration = Duration::from_secs(60);
+
+#[async_trait]
+impl Step<World> for OpenCapture {
+    fn id(&self) -> StepId {
+        StepId::new("capture/open-slot")
+    }
+
+    fn title(&self) -> String {
+        "Create the slot that revocations are captured from".into()
+    }
+
+    fn shows(&self) -> Vec<String> {
+        vec!["blue: create_replication_slot … logical pgoutput".into()]
+    }
+
+    async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
+        let blue = world.client(Side::Blue).await?;
+        let row = blue
+            .query_opt(include_str!("../../sql/capture/read_slot.sql"), &[&world.attempt.capture_slot()])
+            .await
+            .doing(Kind::Server, || "cannot look for the capture's slot on blue".into())?;
+        let Some(row) = row else { return Ok(Standing::Absent) };
+        if row.get::<_, bool>("lost") {
+            return Ok(Standing::Conflict(format!(
+                "slot {} on blue has lost WAL that it needs",
+                world.attempt.capture_slot()
+            )));
+        }
+        Ok(Standing::Present)
+    }
+
+    async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
+        world.prove_lease().await?;
+        let mut conn = ReplicationConn::connect(&world.blue_info, "capture slot").await?;
+        let slot = world.attempt.capture_slot();
+        conn.drop_slot(&slot).await?;
+        let created = conn.create_slot(&slot, SLOT_DEADLINE).await?;
+        Ok(Some(serde_json::json!({ "consistent_point": created.consistent_point })))
+    }
+
+    async fn undo(&self, world: &World, _: &Notes) -> Result<()> {
+        world.prove_lease().await?;
+        let mut conn = ReplicationConn::connect(&world.blue_info, "capture slot").await?;
+        conn.drop_slot(&world.attempt.capture_slot()).await
+    }
+}

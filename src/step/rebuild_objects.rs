@@ -1,0 +1,58 @@
+//! Rebuild, after the rows, what was taken away before them; and fill materialized views.
+
+use super::{Notes, Standing, Step, StepId, mark, world::World};
+use crate::copy::rebuild::{self, RebuildSpec};
+use crate::error::Result;
+use async_trait::async_trait;
+
+/// Rebuilds indexes and constraints, biggest first, several at once.
+///
+/// # Crash
+/// Each object is marked as rebuilt once it is; doing it again builds the rest, and drops INVALID leftovers first.
+#[derive(Debug, Clone)]
+pub struct RebuildObjects;
+
+const MARK: &str = "objects rebuilt";
+
+/// For sorting, all builds together: enough for the largest sorts of a few million rows to stay in memory.
+const MEMORY_BYTES: u64 = 1 << 30;
+
+/// Builds at a time: more streams than cores won nothing when measured.
+const WORKERS: usize = 2;
+
+#[async_trait]
+impl Step<World> for RebuildObjects {
+    fn id(&self) -> StepId {
+        StepId::new("replicate/rebuild-objects")
+    }
+
+    fn title(&self) -> String {
+        "Rebuild indexes and constraints on green".into()
+    }
+
+    async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
+        Ok(if mark::is_set(world, MARK).await? { Standing::Present } else { Standing::Absent })
+    }
+
+    async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
+        let rebuilt = rebuild(world).await?;
+        mark::set(world, MARK).await?;
+        Ok(Some(serde_json::json!({ "objects": rebuilt })))
+    }
+
+    /// The objects stay: they do no harm, and the copy's undo empties the tables under them.
+    async fn undo(&self, world: &World, _: &Notes) -> Result<()> {
+        mark::clear(world, MARK).await
+    }
+}
+
+/// Rebuilds whatever is recorded and not there.
+pub(super) async fn rebuild(world: &World) -> Result<u64> {
+    let spec = RebuildSpec {
+        attempt: world.attempt.number,
+        epoch: world.epoch,
+        workers: WORKERS,
+        memory_bytes: MEMORY_BYTES,
+    };
+    rebuild::rebuild(&world.green_info, spec, &world.ears).await
+}

@@ -1,0 +1,63 @@
+//! Run the plan's SQL on green, while its tables are empty and nobody waits for a lock.
+
+use super::{Notes, Standing, Step, StepId, world::World};
+use crate::copy::made;
+use crate::error::{Doing, Kind, Result};
+use crate::plan::{Side, load::SqlFile};
+use async_trait::async_trait;
+
+/// Runs all files in order, in one transaction.
+///
+/// Nothing of it has to be online: green is closed and empty. A statement that cannot run in a transaction is
+/// refused by Postgres, and then nothing of the files stays.
+///
+/// # Crash
+/// All of it is there, with the record of what was made, or nothing is. Taking back drops what the files made;
+/// what they changed on objects of the clone goes with the clone.
+#[derive(Debug, Clone)]
+pub struct RunSql {
+    /// In order.
+    pub files: Vec<SqlFile>,
+}
+
+const LABEL: &str = "the plan's SQL";
+
+#[async_trait]
+impl Step<World> for RunSql {
+    fn id(&self) -> StepId {
+        StepId::new("prepare/run-sql")
+    }
+
+    fn title(&self) -> String {
+        format!("Run {} SQL files of the plan on green's empty tables", self.files.len())
+    }
+
+    fn shows(&self) -> Vec<String> {
+        self.files.iter().map(|file| format!("-- {}\n{}", file.name, file.text.trim_end())).collect()
+    }
+
+    async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
+        let green = world.client(Side::Green).await?;
+        let there = made::is_recorded(&green, LABEL).await?;
+        Ok(if there { Standing::Present } else { Standing::Absent })
+    }
+
+    async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
+        let mut client = world.client(Side::Green).await?;
+        let tx = world.transaction(&mut client, "run the plan's SQL").await?;
+        let before = made::look(tx.client()).await?;
+        for file in &self.files {
+            tx.batch_execute(&file.text)
+                .await
+                .doing(Kind::Request, || format!("green refuses {}; nothing of the plan's SQL was kept", file.name))?;
+        }
+        made::record(tx.client(), LABEL, &before).await?;
+        tx.commit().await.doing(Kind::Server, || "cannot commit the plan's SQL on green".into())?;
+        Ok(None)
+    }
+
+    async fn undo(&self, world: &World, _: &Notes) -> Result<()> {
+        let green = world.client(Side::Green).await?;
+        made::drop_all(&green, LABEL, world.epoch).await
+    }
+}

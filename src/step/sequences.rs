@@ -1,0 +1,135 @@
+//! Sequences: never decoded, so their positions are carried inside the fence.
+
+use super::world::World;
+use crate::error::{Doing, Error, Kind, Result};
+use crate::facts::Sequence;
+use crate::pg::name::literal;
+use crate::plan::Side;
+
+/// One position, as the sequence's own relation tells it.
+struct Position {
+    last_value: i64,
+    is_called: bool,
+}
+
+/// Moves green's sequences past blue's by the plan's gap, and returns how many.
+///
+/// Never `max(id)`, which would hand out ids of deleted rows again. The gap covers values that sessions took ahead
+/// (CACHE) and the 32 that a crash of blue skips; no trigger can guard `nextval`, the gap does.
+///
+/// # Errors
+/// [`Kind::Gate`] when a sequence would pass its end.
+pub async fn carry(world: &World) -> Result<usize> {
+    let sequences = &world.sequences;
+    if sequences.is_empty() {
+        return Ok(0);
+    }
+    let positions = read(world, sequences).await?;
+    let mut sets = Vec::with_capacity(sequences.len());
+    for (sequence, position) in sequences.iter().zip(&positions) {
+        let value = beyond(sequence, position, world.plan.cutover.sequence_gap)?;
+        sets.push(format!("setval({}, {value}, true)", literal(&sequence.name.to_string())));
+    }
+    let green = world.client(Side::Green).await?;
+    // Some 1,600 target entries are Postgres' limit for one select.
+    for chunk in sets.chunks(1000) {
+        green
+            .batch_execute(&format!("select {}", chunk.join(", ")))
+            .await
+            .doing(Kind::Deadline, || "cannot set green's sequences".into())?;
+    }
+    Ok(sequences.len())
+}
+
+async fn read(world: &World, sequences: &[Sequence]) -> Result<Vec<Position>> {
+    let blue = world.client(Side::Blue).await?;
+    let mut positions = Vec::with_capacity(sequences.len());
+    for chunk in sequences.chunks(500) {
+        let selects: Vec<String> = chunk
+            .iter()
+            .enumerate()
+            .map(|(at, sequence)| {
+                format!("select {at} as at, last_value, is_called from {}", sequence.name)
+            })
+            .collect();
+        let rows = blue
+            .query(&format!("{} order by at", selects.join(" union all ")), &[])
+            .await
+            .doing(Kind::Deadline, || "cannot read blue's sequences".into())?;
+        positions.extend(rows.iter().map(|row| Position {
+            last_value: row.get("last_value"),
+            is_called: row.get("is_called"),
+        }));
+    }
+    Ok(positions)
+}
+
+/// Where green goes on: blue's value plus the gap, in the sequence's own direction and within its bounds.
+fn beyond(sequence: &Sequence, position: &Position, gap: u32) -> Result<i64> {
+    let steps = i128::from(gap.max(u32::try_from(sequence.cache).unwrap_or(u32::MAX)));
+    let taken = if position.is_called { 0 } else { -i128::from(sequence.increment) };
+    let value = i128::from(position.last_value) + taken + steps * i128::from(sequence.increment);
+    let (min, max) = (i128::from(sequence.min), i128::from(sequence.max));
+    if (min..=max).contains(&value) {
+        return i64::try_from(value).map_err(|_| past_end(sequence));
+    }
+    if sequence.cycle {
+        // It starts over anyway, and whoever uses it expects values to come again.
+        return Ok(if sequence.increment > 0 { sequence.min } else { sequence.max });
+    }
+    Err(past_end(sequence))
+}
+
+fn past_end(sequence: &Sequence) -> Error {
+    Error::new(Kind::Gate, format!("sequence {} has too few values left for the gap", sequence.name.plain()))
+        .hint("lower cutover.sequence_gap, or make the sequence a bigint")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::name::TableName;
+
+    fn sequence(increment: i64, min: i64, max: i64) -> Sequence {
+        Sequence {
+            name: TableName::new("public", "s"),
+            owner: None,
+            data_type: "bigint".into(),
+            increment,
+            min,
+            max,
+            cache: 1,
+            cycle: false,
+            last_value: None,
+        }
+    }
+
+    fn at(last_value: i64, is_called: bool) -> Position {
+        Position { last_value, is_called }
+    }
+
+    #[test]
+    fn green_goes_on_beyond_blue_in_the_sequences_direction() {
+        assert_eq!(beyond(&sequence(1, 1, i64::MAX), &at(41, true), 1000).unwrap(), 1041);
+        assert_eq!(beyond(&sequence(-2, -10_000, -1), &at(-40, true), 1000).unwrap(), -2040);
+    }
+
+    #[test]
+    fn a_sequence_never_called_keeps_its_first_value_free() {
+        assert_eq!(beyond(&sequence(1, 1, 100), &at(1, false), 10).unwrap(), 10);
+    }
+
+    #[test]
+    fn the_end_is_an_error_unless_it_cycles() {
+        let mut short = sequence(1, 1, 100);
+        assert_eq!(beyond(&short, &at(95, true), 10).unwrap_err().kind, Kind::Gate);
+        short.cycle = true;
+        assert_eq!(beyond(&short, &at(95, true), 10).unwrap(), 1);
+    }
+
+    #[test]
+    fn values_sessions_took_ahead_are_within_the_gap() {
+        let cached = Sequence { cache: 5000, ..sequence(1, 1, i64::MAX) };
+        assert_eq!(beyond(&cached, &at(1, true), 1000).unwrap(), 5001);
+    }
+}

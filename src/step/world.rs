@@ -1,0 +1,288 @@
+//! What steps act upon: two databases, a route, a follower, and the right to do so.
+
+use super::attempt::Attempt;
+use crate::engine::lease;
+use crate::error::{Doing, Error, Kind, Result};
+use crate::event::{Ears, Event};
+use crate::facts::{Sequence, ServerFacts};
+use crate::pg::{
+    conninfo::ConnInfo,
+    connect,
+    name::{Ident, TableName},
+};
+use crate::plan::{Plan, Side};
+use crate::revocation::{
+    capture::{Capture, CaptureSpec},
+    seal::SealKey,
+};
+use crate::route::Route;
+use crate::stream::follow::{FollowSpec, FollowTable, Follower};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_postgres::{Client, Transaction};
+
+/// A table that is copied and followed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ReplicatedTable {
+    /// On blue.
+    pub blue: TableName,
+    /// On green.
+    pub green: TableName,
+    /// The columns that name a row.
+    pub key: Vec<Ident>,
+    /// Columns that are carried: all but generated ones.
+    pub columns: Vec<Ident>,
+}
+
+/// What steps act upon.
+pub struct World {
+    /// What the operator wrote.
+    pub plan: Plan,
+    /// Which try this is.
+    pub attempt: Attempt,
+    /// Blue as it was when the attempt was pinned.
+    pub blue_facts: ServerFacts,
+    /// The tables that are copied and followed.
+    pub tables: Vec<ReplicatedTable>,
+    /// Every relation of blue that an application may write to: `tables`, and the partitioned tables above them.
+    pub gate_tables: Vec<TableName>,
+    /// The sequences whose positions are carried.
+    pub sequences: Vec<Sequence>,
+    /// How to reach blue, under our epoch.
+    pub blue_info: ConnInfo,
+    /// How to reach green, under our epoch.
+    pub green_info: ConnInfo,
+    /// Our epoch; the same on both sides.
+    pub epoch: i64,
+    /// Who is told.
+    pub ears: Ears,
+    /// What sends clients to blue or green.
+    pub route: Option<Route>,
+    /// Carries blue's changes; set while one runs in this process.
+    pub follower: Mutex<Option<Follower>>,
+    /// Captures revocations; set while one runs in this process.
+    pub capture: Mutex<Option<Capture>>,
+    /// When clients began to be held.
+    pub paused_at: std::sync::Mutex<Option<Instant>>,
+    blue: Mutex<Client>,
+    green: Mutex<Client>,
+}
+
+/// What a world is made of, besides its connections.
+pub struct WorldParts {
+    /// See [`World::plan`].
+    pub plan: Plan,
+    /// See [`World::attempt`].
+    pub attempt: Attempt,
+    /// See [`World::blue_facts`].
+    pub blue_facts: ServerFacts,
+    /// See [`World::tables`].
+    pub tables: Vec<ReplicatedTable>,
+    /// See [`World::gate_tables`].
+    pub gate_tables: Vec<TableName>,
+    /// See [`World::sequences`].
+    pub sequences: Vec<Sequence>,
+    /// See [`World::blue_info`].
+    pub blue_info: ConnInfo,
+    /// See [`World::green_info`].
+    pub green_info: ConnInfo,
+    /// See [`World::epoch`].
+    pub epoch: i64,
+    /// See [`World::ears`].
+    pub ears: Ears,
+    /// See [`World::route`].
+    pub route: Option<Route>,
+}
+
+impl World {
+    /// Opens the connections.
+    pub async fn open(parts: WorldParts) -> Result<World> {
+        let blue = connect::connect(&parts.blue_info, "steps").await?;
+        let green = connect::connect(&parts.green_info, "steps").await?;
+        Ok(World {
+            plan: parts.plan,
+            attempt: parts.attempt,
+            blue_facts: parts.blue_facts,
+            tables: parts.tables,
+            gate_tables: parts.gate_tables,
+            sequences: parts.sequences,
+            blue_info: parts.blue_info,
+            green_info: parts.green_info,
+            epoch: parts.epoch,
+            ears: parts.ears,
+            route: parts.route,
+            follower: Mutex::new(None),
+            capture: Mutex::new(None),
+            paused_at: std::sync::Mutex::new(None),
+            blue: Mutex::new(blue),
+            green: Mutex::new(green),
+        })
+    }
+
+    /// The steps' own connection to a side, opened anew if it broke.
+    pub async fn client(&self, side: Side) -> Result<MutexGuard<'_, Client>> {
+        let mut client = match side {
+            Side::Blue => self.blue.lock().await,
+            Side::Green => self.green.lock().await,
+        };
+        if client.is_closed() {
+            *client = connect::connect(self.info(side), "steps").await?;
+        }
+        Ok(client)
+    }
+
+    /// How to reach a side.
+    pub fn info(&self, side: Side) -> &ConnInfo {
+        match side {
+            Side::Blue => &self.blue_info,
+            Side::Green => &self.green_info,
+        }
+    }
+
+    /// Begins a transaction that has proved our lease, with a lock timeout of two seconds.
+    pub async fn transaction<'c>(&self, client: &'c mut Client, doing: &str) -> Result<Transaction<'c>> {
+        let tx = client.transaction().await.doing(Kind::Server, || format!("cannot begin to {doing}"))?;
+        tx.batch_execute("set local lock_timeout = '2s'")
+            .await
+            .doing(Kind::Server, || format!("cannot begin to {doing}"))?;
+        lease::guard(&tx, self.epoch).await?;
+        Ok(tx)
+    }
+
+    /// Proves our lease just before an effect that no transaction of ours can carry: a slot, a file, a pooler.
+    pub async fn prove_lease(&self) -> Result<()> {
+        self.prove_lease_on(Side::Blue).await?;
+        self.prove_lease_on(Side::Green).await
+    }
+
+    /// Proves our lease on one side.
+    pub async fn prove_lease_on(&self, side: Side) -> Result<()> {
+        lease::guard(&*self.client(side).await?, self.epoch).await
+    }
+
+    /// How much of the pause budget is left; all of it while clients are not held.
+    pub fn pause_left(&self) -> Duration {
+        self.plan.cutover.pause_max.0.saturating_sub(self.held_for().unwrap_or_default())
+    }
+
+    /// Like [`World::pause_left`], and an error once nothing is left.
+    pub fn pause_budget(&self, doing: &str) -> Result<Duration> {
+        let left = self.pause_left();
+        if left.is_zero() {
+            return Err(Error::new(
+                Kind::Deadline,
+                format!("the pause budget of {} was used up before we could {doing}", self.plan.cutover.pause_max),
+            )
+            .hint("clients go on as before; raise cutover.pause_max, or choose a quieter hour"));
+        }
+        Ok(left)
+    }
+
+    /// How long clients have been held; `None` while they are not.
+    pub fn held_for(&self) -> Option<Duration> {
+        self.paused_at.lock().ok().and_then(|paused_at| paused_at.map(|at| at.elapsed()))
+    }
+
+    /// Says that clients are held from now on, or no longer.
+    pub fn set_paused(&self, at: Option<Instant>) {
+        if let Ok(mut paused_at) = self.paused_at.lock() {
+            *paused_at = at;
+        }
+    }
+
+    /// Tells those who watch.
+    pub fn note(&self, text: impl Into<String>) {
+        self.ears.tell(Event::Note { text: text.into() });
+    }
+
+    /// Begins to follow blue in this process, from where green's progress says; nothing when we do already.
+    pub async fn start_following(&self) -> Result<()> {
+        let mut follower = self.follower.lock().await;
+        if follower.is_none() {
+            let tables = self.tables.iter().map(|table| FollowTable {
+                blue: table.blue.clone(),
+                green: table.green.clone(),
+                key: table.key.clone(),
+            });
+            *follower = Some(Follower::start(
+                FollowSpec {
+                    blue: self.blue_info.clone(),
+                    green: self.green_info.clone(),
+                    slot: self.attempt.slot(),
+                    publication: self.attempt.publication(),
+                    epoch: self.epoch,
+                    tables: tables.collect(),
+                    dirty_keys: super::compare_keys::KEYS,
+                    retained_wal_max_bytes: self.plan.replicate.retained_wal_max.0,
+                },
+                self.ears.clone(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Stops following at a batch boundary.
+    pub async fn stop_following(&self) -> Result<()> {
+        match self.follower.lock().await.take() {
+            Some(follower) => follower.stop(STOP_DEADLINE).await.map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins to capture revocations in this process; nothing when the plan has no rules or we do already.
+    pub async fn start_capturing(&self) -> Result<()> {
+        let mut capture = self.capture.lock().await;
+        if let (None, Some(spec)) = (&*capture, self.capture_spec()?) {
+            *capture = Some(Capture::start(spec, self.ears.clone()));
+        }
+        Ok(())
+    }
+
+    /// Stops capturing; blue's slot keeps the place.
+    pub async fn stop_capturing(&self) -> Result<()> {
+        match self.capture.lock().await.take() {
+            Some(capture) => capture.stop(STOP_DEADLINE).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Fails once the follower or the capture has failed for good.
+    pub async fn followers_health(&self) -> Result<()> {
+        let follower = self.follower.lock().await;
+        let failed = match follower.as_ref() {
+            Some(follower) => follower.failure(),
+            None => None,
+        };
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let capture = self.capture.lock().await;
+        match capture.as_ref().and_then(|capture| capture.status().borrow().failed.clone()) {
+            Some(failed) => Err(Error::new(Kind::Stopped, format!("revocations are not captured any more: {failed}"))
+                .hint("see to the cause, then run the same command again")),
+            None => Ok(()),
+        }
+    }
+
+    fn capture_spec(&self) -> Result<Option<CaptureSpec>> {
+        let Some(broker) = self.plan.broker.as_ref().filter(|_| !self.plan.revocations.is_empty()) else {
+            return Ok(None);
+        };
+        Ok(Some(CaptureSpec {
+            blue: self.blue_info.clone(),
+            green: self.green_info.clone(),
+            broker: broker.url.clone(),
+            seal: SealKey::of(broker)?,
+            plan: self.plan.name.clone(),
+            attempt: self.attempt.number,
+            epoch: self.epoch,
+            slot: self.attempt.capture_slot(),
+            publication: self.attempt.capture_publication(),
+            rules: self.plan.revocations.clone(),
+        }))
+    }
+}
+
+/// How long a follower may take to reach the end of its batch.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
