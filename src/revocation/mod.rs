@@ -6,12 +6,20 @@
 //! [`outcome`] looks at the end whether anything revoked is still valid.
 
 pub mod broker;
+pub mod capture;
 pub mod effect;
+pub mod ledger;
 pub mod message;
+pub mod outcome;
 pub mod predicate;
 pub mod prove;
+pub mod replay;
+mod retry;
 pub mod rule;
 pub mod seal;
 pub mod transaction;
 
+pub use capture::{Capture, CaptureEnd, CaptureSpec, CaptureStatus};
+pub use outcome::{RevocationTotals, StillValid, still_valid, totals};
 pub use prove::prove_rules;
+pub use replay::{Carried, EffectSession, ReplayEnd, ReplaySpec, replay};

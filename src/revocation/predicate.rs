@@ -9,7 +9,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::name::{Ident, TableName};
 use crate::plan::RevocationRule;
 use std::time::Duration;
-use tokio_postgres::{Client, Statement, types::ToSql};
+use tokio_postgres::{Client, GenericClient, Statement, types::ToSql};
 
 /// Changes judged by one query.
 const CHUNK: usize = 5_000;
@@ -34,7 +34,7 @@ pub struct TypedColumn {
 ///
 /// # Errors
 /// [`Kind::Server`] when the catalog cannot be read.
-pub async fn list_columns(client: &Client, table: &TableName) -> Result<Vec<TypedColumn>> {
+pub async fn list_columns(client: &impl GenericClient, table: &TableName) -> Result<Vec<TypedColumn>> {
     let rows = client
         .query(LIST_COLUMNS, &[&table.schema.as_str(), &table.name.as_str()])
         .await

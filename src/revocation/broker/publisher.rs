@@ -76,6 +76,11 @@ impl Publisher {
         Ok(())
     }
 
+    /// Whether the connection stands, as far as we know without asking.
+    pub fn is_connected(&self) -> bool {
+        self.link.connection.status().connected()
+    }
+
     /// Says goodbye.
     pub async fn close(self) {
         self.link.close().await;
