@@ -219,6 +219,41 @@ async fn a_pause_that_answers_too_early_is_not_believed() {
     route.resume_all(within(5)).await.unwrap();
 }
 
+/// PAUSE takes a login that it breaks off for a failure of the server, and would hold clients back for 15 s after RESUME.
+#[tokio::test]
+async fn a_login_broken_off_by_the_pause_does_not_lock_clients_out() {
+    let stage = Stage::new("route-login-race").await;
+    let black_hole = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = format!("port={}", black_hole.local_addr().unwrap().port());
+    let blue_port = format!("port={}", stage.pair.blue_server().port);
+    let file = stage.file();
+    fs::write(stage.pooler.config_path(), file.replacen(&blue_port, &port, 1)).unwrap();
+    let admin = cluster::connect(&stage.pooler.admin_url()).await.unwrap();
+    admin.simple_query("RELOAD").await.unwrap();
+    let url = stage.pooler.app_url();
+    let client = tokio::spawn(async move {
+        let client = cluster::connect(&url).await.unwrap();
+        client.simple_query("insert into hit values (1)").await.unwrap();
+    });
+    black_hole.accept().await.unwrap();
+
+    let route = stage.route();
+    route.pause_all(within(5)).await.unwrap();
+    route.switch_to_green(within(5)).await.unwrap();
+    let resumed = Instant::now();
+    route.resume_all(within(5)).await.unwrap();
+    client.await.unwrap();
+    assert!(resumed.elapsed() < Duration::from_secs(2), "{:?}", resumed.elapsed());
+    let settings = admin.simple_query("SHOW CONFIG").await.unwrap();
+    let retry = settings.iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) if row.get(0) == Some("server_login_retry") => {
+            row.get(1)
+        }
+        _ => None,
+    });
+    assert_eq!(retry, Some("15"), "what SET changed was not given back");
+}
+
 /// The switch, each operation by a process of its own that dies after `operations` of them.
 async fn forward(stage: &Stage, before: &mut Option<RouteBefore>, operations: usize) -> Result<()> {
     for operation in 0..operations {

@@ -6,7 +6,7 @@
 
 use super::{
     config::{Config, Written},
-    console::{Console, DatabaseRow, ServerRow},
+    console::{Console, DatabaseRow, PoolRow, ServerRow},
     file,
     link::Link,
 };
@@ -28,6 +28,10 @@ use tokio_postgres::SimpleQueryMessage;
 const RESUME_WITHIN: Duration = Duration::from_secs(10);
 /// A PAUSE still on its way when we gave up could arrive after our RESUME; we look again after this.
 const SETTLE: Duration = Duration::from_millis(250);
+/// How long PAUSE waits for logins in flight, which it would break off.
+const LOGINS_WITHIN: Duration = Duration::from_millis(300);
+/// How long after RESUME waiting clients may take to be served before the general settings come back.
+const SERVED_WITHIN: Duration = Duration::from_secs(1);
 /// Between two looks at the console.
 const POLL: Duration = Duration::from_millis(5);
 /// Between two tries to RESUME.
@@ -163,6 +167,9 @@ impl Instance {
     async fn try_pause(&self, until: Instant) -> Result<()> {
         let console = self.console(until).await?;
         self.row(&console, until).await?;
+        let no_login = |pools: &[PoolRow]| pools.iter().all(|pool| pool.servers_login == 0);
+        self.see_pools(&console, no_login, until.min(Instant::now() + LOGINS_WITHIN)).await?;
+        console.log_in_at_once(until).await?;
         console.pause(&self.entry, until).await?;
         // The answer alone proves nothing on 1.18: see Console::pause.
         while !self.links(&console, until).await?.is_empty() {
@@ -177,6 +184,26 @@ impl Instance {
         match self.row(&console, until).await?.paused {
             true => Ok(()),
             false => Err(Error::new(Kind::Server, format!("{} was resumed by somebody else", self.label))),
+        }
+    }
+
+    /// Looks at the entry's pools until they are as wished; `false` when they are not in time.
+    async fn see_pools(
+        &self,
+        console: &Console,
+        wish: impl Fn(&[PoolRow]) -> bool,
+        until: Instant,
+    ) -> Result<bool> {
+        loop {
+            let mut pools = console.pools(until + RETRY).await?;
+            pools.retain(|pool| pool.database == self.entry);
+            if wish(&pools) {
+                return Ok(true);
+            }
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+            sleep(POLL).await;
         }
     }
 
@@ -228,14 +255,38 @@ impl Instance {
 
     async fn try_resume(&self, until: Instant) -> Result<()> {
         let console = self.console(until).await?;
-        if !self.row(&console, until).await?.paused {
+        if self.row(&console, until).await?.paused {
+            console.log_in_at_once(until).await?;
+            console.resume(&self.entry, until).await?;
+        }
+        if self.row(&console, until).await?.paused {
+            return Err(Error::new(Kind::Server, format!("{} is still paused after RESUME", self.label)));
+        }
+        if let Err(error) = self.settle(&console).await {
+            tracing::warn!(instance = self.label, %error, "clients go on, but a RELOAD is still to be done");
+        }
+        Ok(())
+    }
+
+    /// Gives `server_login_retry` its value back once waiting clients are served.
+    async fn settle(&self, console: &Console) -> Result<()> {
+        let until = Instant::now() + SERVED_WITHIN;
+        if !console.logs_in_at_once(until).await? {
             return Ok(());
         }
-        console.resume(&self.entry, until).await?;
-        match self.row(&console, until).await?.paused {
-            false => Ok(()),
-            true => Err(Error::new(Kind::Server, format!("{} is still paused after RESUME", self.label))),
+        // A link that is in is what makes PgBouncer forget the failure.
+        let served = |pools: &[PoolRow]| {
+            pools.iter().all(|pool| pool.clients_waiting == 0 || pool.servers_active + pool.servers_idle > 0)
+        };
+        if self.see_pools(console, served, until).await? {
+            console.reload(Instant::now() + SERVED_WITHIN).await?;
+        } else {
+            tracing::warn!(
+                instance = self.label,
+                "clients still wait; server_login_retry stays 0 until RELOAD"
+            );
         }
+        Ok(())
     }
 
     /// Whether PAUSE was given for the entry.
@@ -335,6 +386,9 @@ impl Instance {
         until: Instant,
     ) -> Result<()> {
         console.reload(until).await?;
+        if self.row(console, until).await?.paused {
+            console.log_in_at_once(until).await?;
+        }
         loop {
             let rows = console.databases(until).await?;
             let seen = rows.into_iter().find(|row| row.name == entry);
