@@ -8,3 +8,4 @@ mod copy;
 mod history_live;
 mod route;
 mod testbed_live;
+mod tidy;

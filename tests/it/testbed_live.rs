@@ -98,3 +98,63 @@ async fn own_servers_come_back_after_a_crash() {
     let count: i64 = pair.blue().await.query_one("select count(*) from t", &[]).await.unwrap().get(0);
     assert_eq!(count, 1);
 }
+
+/// However a run of servers ends, nothing of it is left: not at any moment of its start either.
+#[tokio::test]
+async fn a_stopped_testbed_leaves_no_process_and_no_directory() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let here = std::env::current_exe().unwrap();
+    let program = here.parent().unwrap().parent().unwrap().join("examples/testbed");
+    assert!(program.is_file(), "scripts/test builds {}", program.display());
+
+    let moments = [(Signal::KILL, 300), (Signal::INT, 900), (Signal::KILL, 2_000), (Signal::TERM, 20_000)];
+    for (signal, after_ms) in moments {
+        let desk = crate::support::Desk::new("stopped");
+        let mut testbed = tokio::process::Command::new(&program)
+            .args(["sleep", "3600"])
+            .env("MIGRATE_TESTBED_MAJORS", "18")
+            .env("TMPDIR", desk.path())
+            .stderr(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(after_ms)).await;
+        let busy = processes_of(desk.path());
+        assert!(!busy.is_empty(), "nothing had been started after {after_ms} ms");
+        let pid = Pid::from_raw(testbed.id().unwrap().cast_signed()).unwrap();
+        kill_process(pid, signal).unwrap();
+        let status = testbed.wait().await.unwrap();
+        assert_eq!(status.code(), if signal == Signal::KILL { None } else { Some(130) });
+
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            let left = processes_of(desk.path());
+            let files = std::fs::read_dir(desk.path()).unwrap().count();
+            if left.is_empty() && files == 0 {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "{signal:?}: {files} directories, {left:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Processes that have this directory in their command line, environment or working directory.
+fn processes_of(directory: &std::path::Path) -> Vec<String> {
+    let needle = directory.to_str().unwrap();
+    let mut found = Vec::new();
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let read = |name: &str| std::fs::read(process.path().join(name)).unwrap_or_default();
+        let text = |name: &str| String::from_utf8_lossy(&read(name)).into_owned();
+        let cwd = std::fs::read_link(process.path().join("cwd")).unwrap_or_default();
+        let zombie = text("stat").contains(") Z ");
+        if !zombie
+            && (text("cmdline").contains(needle)
+                || text("environ").contains(needle)
+                || cwd.starts_with(directory))
+        {
+            found.push(text("cmdline").replace('\0', " "));
+        }
+    }
+    found
+}

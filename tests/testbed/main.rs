@@ -16,8 +16,8 @@ use support::cluster::{Cluster, fresh_password};
 use support::rabbitmq::RabbitMq;
 use support::scratch::Scratch;
 use support::shared::{self, Shared};
+use support::stop;
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Two pairs of the usual majors, so that two tests run at once, and one server of each other major.
 const MAJORS: &str = "15,15,16,17,18,18";
@@ -41,23 +41,14 @@ async fn main() -> ExitCode {
 }
 
 async fn run(program: &str, args: &[String]) -> Result<u8> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let stopped = async {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    };
+    let stopped = stop::stopped()?;
     tokio::pin!(stopped);
 
     let scratch = Scratch::new("testbed")?;
     let began = std::time::Instant::now();
     let servers = tokio::select! {
         servers = start(&scratch) => servers?,
-        () = &mut stopped => return Ok(130),
+        () = &mut stopped => return Ok(stop::STOPPED),
     };
     eprintln!("testbed: servers are up after {:.1} s", began.elapsed().as_secs_f64());
 
@@ -71,7 +62,7 @@ async fn run(program: &str, args: &[String]) -> Result<u8> {
         status = child.wait() => Ok(status?.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
         () = &mut stopped => {
             end(&mut child).await;
-            Ok(130)
+            Ok(stop::STOPPED)
         }
     }
 }

@@ -4,7 +4,7 @@ use super::installed::{self, Owner};
 use super::scratch::{EndBy, Scratch};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls};
@@ -68,7 +68,7 @@ impl Cluster {
         let owner = installed::postgres_owner()?;
         let home = scratch.directory(&format!("pg{major}-{:04x}", rand::random::<u16>()), owner)?;
         let data = home.join("data");
-        initdb(&bin, owner, &home, password).await.with_context(|| format!("PostgreSQL {major}"))?;
+        initdb(scratch, &bin, owner, &home, password).await.with_context(|| format!("PostgreSQL {major}"))?;
 
         let mut failure = None;
         for _ in 0..START_TRIES {
@@ -111,7 +111,7 @@ impl Cluster {
     }
 }
 
-async fn initdb(bin: &std::path::Path, owner: Owner, home: &std::path::Path, password: &str) -> Result<()> {
+async fn initdb(scratch: &Scratch, bin: &Path, owner: Owner, home: &Path, password: &str) -> Result<()> {
     let password_file = home.join("password");
     std::fs::write(&password_file, password).context("cannot write the password file")?;
     let mut command = Command::new(bin.join("initdb"));
@@ -122,9 +122,15 @@ async fn initdb(bin: &std::path::Path, owner: Owner, home: &std::path::Path, pas
         .arg("--pwfile")
         .arg(&password_file)
         .current_dir(home)
-        .stdin(Stdio::null());
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     installed::run_as(&mut command, owner);
-    let output = tokio::process::Command::from(command).output().await.context("cannot run initdb")?;
+    let child = tokio::process::Command::from(command).spawn().context("cannot run initdb")?;
+    if let Some(pid) = child.id() {
+        scratch.watch(pid, EndBy::Kill)?;
+    }
+    let output = child.wait_with_output().await.context("cannot wait for initdb")?;
     if !output.status.success() {
         bail!("initdb failed: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -152,9 +158,9 @@ fn settings(port: u16) -> String {
 
 async fn spawn(
     scratch: &Scratch,
-    bin: &std::path::Path,
+    bin: &Path,
     owner: Owner,
-    data: &std::path::Path,
+    data: &Path,
     server: &Server,
 ) -> Result<std::process::Child> {
     let log_path = data.with_file_name("log");

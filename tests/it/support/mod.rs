@@ -16,6 +16,7 @@ pub mod rabbitmq;
 pub mod run;
 pub mod scratch;
 pub mod shared;
+pub mod stop;
 pub mod traffic;
 
 pub use broker::Broker;
