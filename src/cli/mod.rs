@@ -114,7 +114,10 @@ pub fn reference() -> String {
     command.build();
     let mut section = |command: &mut clap::Command| {
         let name = command.get_display_name().unwrap_or(command.get_name()).replace('-', " ");
-        text.push_str(&format!("\n## {name}\n\n```\n{}\n```\n", command.render_long_help().to_string().trim_end()));
+        text.push_str(&format!(
+            "\n## {name}\n\n```\n{}\n```\n",
+            command.render_long_help().to_string().trim_end()
+        ));
     };
     section(&mut command.clone());
     for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {

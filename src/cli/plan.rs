@@ -62,7 +62,8 @@ pub async fn run(args: PlanArgs, ui: &Ui) -> Result<ExitCode> {
     findings.extend(observed.iter().flat_map(|observed| observed.judge(&brief.plan)));
     let facts = observed.map(|observed| observed.facts);
     if let (Some(path), Some(facts)) = (&args.save_facts, &facts) {
-        let text = serde_json::to_string_pretty(facts).doing(Kind::Bug, || "the facts cannot be written".into())?;
+        let text =
+            serde_json::to_string_pretty(facts).doing(Kind::Bug, || "the facts cannot be written".into())?;
         std::fs::write(path, text).doing(Kind::Request, || format!("cannot write {}", path.display()))?;
     }
     let mut shown = Shown {
@@ -177,7 +178,11 @@ fn as_sql(shown: &Shown) -> String {
     }
     if let Some(rewritten) = &shown.ddl {
         for statement in &rewritten.statements {
-            text.push_str(&format!("\n-- {}\n{};\n", statement.title, statement.sql.trim_end().trim_end_matches(';')));
+            text.push_str(&format!(
+                "\n-- {}\n{};\n",
+                statement.title,
+                statement.sql.trim_end().trim_end_matches(';')
+            ));
         }
     }
     text
@@ -190,4 +195,3 @@ pub(super) fn show_phases(ui: &Ui, runbook: &Runbook, names: &[PhaseName]) {
         view.phases.iter().filter(|phase| names.contains(&phase.name)).map(phase_text).collect();
     ui.print(&text);
 }
-

@@ -38,16 +38,20 @@ pub(super) fn show(ui: &Ui, report: &Report, format: Format) -> Result<()> {
 }
 
 fn render(report: &Report) -> String {
-    let mut text = format!(
-        "{}, attempt {}, fingerprint {}\n",
-        report.plan, report.attempt, report.fingerprint
-    );
+    let mut text =
+        format!("{}, attempt {}, fingerprint {}\n", report.plan, report.attempt, report.fingerprint);
     let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<12} {value}\n"));
     if let Some(copy) = &report.copy {
         line("copied", format!("{} tables, {} rows, {}", copy.tables, copy.rows, numbers::bytes(copy.bytes)));
     }
     if let Some(fence) = &report.fence {
-        line("fence", format!("at {}: writers locked out in {} ms, green drained in {} ms", fence.lsn, fence.lock_ms, fence.drain_ms));
+        line(
+            "fence",
+            format!(
+                "at {}: writers locked out in {} ms, green drained in {} ms",
+                fence.lsn, fence.lock_ms, fence.drain_ms
+            ),
+        );
         line("compared", format!("{} keys changed last", fence.keys_compared));
         line("sequences", format!("{} carried", fence.sequences));
     }
@@ -65,7 +69,13 @@ fn render(report: &Report) -> String {
     }
     text.push('\n');
     for entry in &report.journal {
-        text.push_str(&format!("  {:.3}  {:<4} {:<28} {}\n", entry.at, entry.epoch, entry.step, entry.event.as_str()));
+        text.push_str(&format!(
+            "  {:.3}  {:<4} {:<28} {}\n",
+            entry.at,
+            entry.epoch,
+            entry.step,
+            entry.event.as_str()
+        ));
     }
     text
 }

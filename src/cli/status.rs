@@ -43,13 +43,18 @@ fn render(status: &Status) -> String {
         );
     }
     if let Some(follow) = &status.follow {
-        let lag = follow.lag_bytes.map_or_else(|| "blue cannot be reached".into(), |lag| format!("{} behind", numbers::bytes(lag)));
+        let lag = follow
+            .lag_bytes
+            .map_or_else(|| "blue cannot be reached".into(), |lag| format!("{} behind", numbers::bytes(lag)));
         let reader = match follow.active {
             Some(true) => "followed",
             Some(false) => "followed by nobody",
             None => "unknown",
         };
-        line("follow", format!("at {}, {lag}, {} transactions, {reader}", follow.commit_lsn, follow.transactions));
+        line(
+            "follow",
+            format!("at {}, {lag}, {} transactions, {reader}", follow.commit_lsn, follow.transactions),
+        );
         if let Some(retained) = follow.retained_wal_bytes {
             line("kept WAL", format!("{} on blue", numbers::bytes(retained.unsigned_abs())));
         }

@@ -91,10 +91,9 @@ async fn switch(
             Ok(()) => {}
             Err(error) if error.kind == Kind::ForwardOnly => {
                 session.world.note("the point of no return is passed: going on");
-                return engine
-                    .forward(runbook.phase(PhaseName::Switch))
-                    .await
-                    .map_err(|error| forward_only(error, "green may be open, but clients are not served yet"));
+                return engine.forward(runbook.phase(PhaseName::Switch)).await.map_err(|error| {
+                    forward_only(error, "green may be open, but clients are not served yet")
+                });
             }
             Err(error) => {
                 return Err(Error::new(Kind::Stopped, "going back failed: clients may still be held")
@@ -106,7 +105,12 @@ async fn switch(
     session.world.set_paused(None);
     let kind = if failed.kind == Kind::Gate { Kind::Gate } else { Kind::Deadline };
     Err(Error::new(kind, "the cutover was called off before blue was left; everything is as before")
-        .hint(failed.hint.clone().unwrap_or_else(|| "clients go on with blue; see to the cause and try again".into()))
+        .hint(
+            failed
+                .hint
+                .clone()
+                .unwrap_or_else(|| "clients go on with blue; see to the cause and try again".into()),
+        )
         .source(failed))
 }
 
@@ -126,7 +130,8 @@ pub async fn dry_run(brief: &Brief) -> Result<Rehearsal> {
     let status = status::read(&brief.plan, &brief.sql_files).await?;
     let (_, green_info) = session::connections(&brief.plan)?;
     let green = connect::connect(&green_info, "dry run").await?;
-    let pin = session::begun(&green, &brief.plan).await?.ok_or_else(|| session::nothing_begun(&brief.plan))?;
+    let pin =
+        session::begun(&green, &brief.plan).await?.ok_or_else(|| session::nothing_begun(&brief.plan))?;
     let attempt = Attempt::new(&brief.plan.name, pin.attempt);
     let runbook = blue_green::build(&brief.plan, &pin.blue_facts, &attempt, &brief.sql_files);
     session::compare_fingerprint(brief, &runbook, &pin)?;
@@ -134,18 +139,19 @@ pub async fn dry_run(brief: &Brief) -> Result<Rehearsal> {
 }
 
 fn forward_only(error: Error, what: &str) -> Error {
-    Error::new(Kind::ForwardOnly, what).hint("run `migrate cutover` again: it goes on from here").source(error)
+    Error::new(Kind::ForwardOnly, what)
+        .hint("run `migrate cutover` again: it goes on from here")
+        .source(error)
 }
 
 /// The copy must be complete: a cutover never starts what takes hours.
-fn refuse_unfinished(
-    engine: &Engine<'_, World>,
-    steps: &[Box<dyn crate::step::Step<World>>],
-) -> Result<()> {
+fn refuse_unfinished(engine: &Engine<'_, World>, steps: &[Box<dyn crate::step::Step<World>>]) -> Result<()> {
     match steps.iter().find(|step| !engine.record().status(&step.id()).is_done()) {
         None => Ok(()),
-        Some(step) => Err(Error::new(Kind::Gate, format!("`replicate` is not through: step {} is not done", step.id()))
-            .hint("run `migrate replicate` until it follows, then `migrate cutover`")),
+        Some(step) => {
+            Err(Error::new(Kind::Gate, format!("`replicate` is not through: step {} is not done", step.id()))
+                .hint("run `migrate replicate` until it follows, then `migrate cutover`"))
+        }
     }
 }
 
@@ -163,7 +169,7 @@ async fn warm_up(session: &Session) -> Result<()> {
             follower.as_ref().map(|follower| follower.status().borrow().applied).unwrap_or_default()
         };
         let lag_bytes = gates::current_lsn(world).await?.bytes_since(applied);
-        if applied.0 > 0 && lag_bytes <= allowed {
+        if applied.0 > 0 && lag_bytes <= allowed && world.captures().await {
             return Ok(());
         }
         if began.elapsed() > WARM_UP {

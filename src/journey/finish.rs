@@ -30,10 +30,18 @@ pub async fn run(session: &Session) -> Result<Report> {
                 .hint("`migrate cutover` goes on; `migrate rollback --all` removes everything and goes back to blue"));
         }
     }
-    let report = report::read(&*world.client(Side::Green).await?, &world.plan, &session.pin).await?;
+    let report = {
+        let (blue, green) = (world.client(Side::Blue).await?, world.client(Side::Green).await?);
+        report::read(&green, Some(&blue), &world.plan, &session.pin).await?
+    };
     if report.revocations.as_ref().is_some_and(|revocations| revocations.parked > 0) {
-        return Err(Error::new(Kind::Gate, "revocations are parked: somebody may still have access they lost")
-            .hint("look at migrate.revocation_parked on green, apply what it says, delete the rows, then finish"));
+        return Err(Error::new(
+            Kind::Gate,
+            "revocations are parked: somebody may still have access they lost",
+        )
+        .hint(
+            "look at migrate.revocation_parked on green, apply what it says, delete the rows, then finish",
+        ));
     }
     drop_slots(session).await?;
     drop_publications(session).await?;

@@ -123,7 +123,11 @@ async fn prepared(world: &World) -> Result<Seen> {
         .await
         .doing(Kind::Server, || "cannot look for prepared transactions on blue".into())?
         .get(0);
-    Ok(Seen { gate: "no prepared transaction is open on blue".into(), holds: count == 0, seen: format!("{count}") })
+    Ok(Seen {
+        gate: "no prepared transaction is open on blue".into(),
+        holds: count == 0,
+        seen: format!("{count}"),
+    })
 }
 
 async fn shape(world: &World) -> Result<Seen> {
@@ -133,7 +137,11 @@ async fn shape(world: &World) -> Result<Seen> {
     Ok(Seen {
         gate: "blue's tables have the shape they had when the copy began".into(),
         holds,
-        seen: if holds { "unchanged".into() } else { "changed: `migrate rollback --all`, then begin again".into() },
+        seen: if holds {
+            "unchanged".into()
+        } else {
+            "changed: `migrate rollback --all`, then begin again".into()
+        },
     })
 }
 
@@ -149,14 +157,27 @@ async fn statistics(world: &World) -> Result<Seen> {
     Ok(Seen {
         gate: "every table of green has statistics".into(),
         holds: missing.is_empty(),
-        seen: if missing.is_empty() { "yes".into() } else { format!("never analyzed: {}", missing.join(", ")) },
+        seen: if missing.is_empty() {
+            "yes".into()
+        } else {
+            format!("never analyzed: {}", missing.join(", "))
+        },
     })
 }
 
 async fn capture(world: &World) -> Seen {
     let capture = world.capture.lock().await;
     let problem = match capture.as_ref() {
-        Some(capture) => capture.status().borrow().failed.clone(),
+        Some(capture) if capture.status().is_alive() => None,
+        Some(capture) => {
+            let status = capture.status();
+            Some(
+                status
+                    .failed
+                    .or(status.trouble)
+                    .unwrap_or_else(|| "the capture has not read anything yet".into()),
+            )
+        }
         None => Some("no capture runs".into()),
     };
     Seen {

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::event::Ears;
 use crate::facts::{Facts, OurNames, OutsideFact, OutsideState, ServerFacts};
 use crate::finding::Finding;
-use crate::pg::{catalog, conninfo::ConnInfo, connect};
+use crate::pg::{catalog, connect, conninfo::ConnInfo};
 use crate::plan::{MigrationKind, Plan, SchemaFrom, Side};
 use crate::revocation::{self, broker};
 use crate::step::attempt::Attempt;
@@ -79,8 +79,7 @@ pub async fn observe(plan: &Plan, blue: &Client, green: &Client, ears: Ears) -> 
 
 fn our_names(plan: &Plan) -> OurNames {
     let attempt = Attempt::new(&plan.name, 1);
-    let mut names =
-        OurNames { slots: vec![attempt.slot()], publications: vec![attempt.publication()] };
+    let mut names = OurNames { slots: vec![attempt.slot()], publications: vec![attempt.publication()] };
     if !plan.revocations.is_empty() {
         names.slots.push(attempt.capture_slot());
         names.publications.push(attempt.capture_publication());

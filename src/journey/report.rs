@@ -6,7 +6,12 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::connect;
 use crate::plan::Plan;
 use crate::revocation::{self, RevocationTotals};
-use crate::step::{StepId, copy_rows::{self, Copied}, fence_blue::{self, Fenced}, resume_clients};
+use crate::step::{
+    StepId,
+    copy_rows::{self, Copied},
+    fence_blue::{self, Fenced},
+    resume_clients,
+};
 use serde::Serialize;
 use tokio_postgres::Client;
 
@@ -51,17 +56,19 @@ pub struct Line {
 /// # Errors
 /// [`Kind::Request`] when none is.
 pub async fn open_and_read(plan: &Plan) -> Result<Report> {
-    let (_, green_info) = session::connections(plan)?;
+    let (blue_info, green_info) = session::connections(plan)?;
     let green = connect::connect(&green_info, "report").await?;
+    // Only to tell keys that were issued anew; blue may be gone by now.
+    let blue = connect::connect(&blue_info, "report").await.ok();
     let pin = session::begun(&green, plan).await?.ok_or_else(|| {
         Error::new(Kind::Request, format!("green holds no journal of the migration `{}`", plan.name))
             .hint("nothing has begun, or it is finished: `migrate finish` printed the last report")
     })?;
-    read(&green, plan, &pin).await
+    read(&green, blue.as_ref(), plan, &pin).await
 }
 
-/// Reads the report of a pinned attempt over a connection to green.
-pub async fn read(green: &Client, plan: &Plan, pin: &Pin) -> Result<Report> {
+/// Reads the report of a pinned attempt. Without `blue`, keys that were issued anew count as still valid.
+pub async fn read(green: &Client, blue: Option<&Client>, plan: &Plan, pin: &Pin) -> Result<Report> {
     let mut notes = crate::step::Notes::default();
     for entry in journal::read(green, pin.attempt).await? {
         if let Some(note) = entry.note {
@@ -83,7 +90,7 @@ pub async fn read(green: &Client, plan: &Plan, pin: &Pin) -> Result<Report> {
     };
     let revocations = match plan.revocations.is_empty() {
         true => None,
-        false => Some(revocation::totals(green, plan, pin.attempt).await?),
+        false => Some(revocation::totals(green, blue, pin.attempt, &plan.revocations).await?),
     };
     Ok(Report {
         plan: plan.name.clone(),

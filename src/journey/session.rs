@@ -11,7 +11,7 @@ use crate::engine::{
 use crate::error::{Error, Kind, Result};
 use crate::event::Ears;
 use crate::finding::{Finding, any_blocking};
-use crate::pg::{catalog, conninfo::ConnInfo, connect};
+use crate::pg::{catalog, connect, conninfo::ConnInfo};
 use crate::plan::{Plan, Side, load::SqlFile};
 use crate::route::{OnBehalfOf, Route};
 use crate::runbook::{Runbook, blue_green, tables};
@@ -70,7 +70,9 @@ impl Session {
         let mut fresh = None;
         match (&begun, wish) {
             (None, Wish::TakeOver(_)) => return Err(nothing_begun(&brief.plan)),
-            (None, Wish::Begin) => fresh = Some(look_before_beginning(&brief, &blue, &green, ears.clone()).await?),
+            (None, Wish::Begin) => {
+                fresh = Some(look_before_beginning(&brief, &blue, &green, ears.clone()).await?)
+            }
             (Some(_), _) => {}
         }
         let seen_blue = state::create(&blue, Side::Blue, &brief.plan.name).await?;
@@ -201,7 +203,8 @@ async fn look_before_beginning(brief: &Brief, blue: &Client, green: &Client, ear
     if any_blocking(&findings) {
         return Err(stopped_by(&findings));
     }
-    let mut blue_facts = observed.facts.blue.ok_or_else(|| Error::new(Kind::Bug, "blue was not looked at"))?;
+    let mut blue_facts =
+        observed.facts.blue.ok_or_else(|| Error::new(Kind::Bug, "blue was not looked at"))?;
     // Over exactly the relations that the fence looks at again.
     let parts = blue_green::gate_tables(&brief.plan, &blue_facts);
     blue_facts.ddl_fingerprint = catalog::ddl_fingerprint(blue, &parts).await?;
@@ -214,7 +217,10 @@ pub fn stopped_by(findings: &[Finding]) -> Error {
         findings.iter().filter(|finding| finding.severity == crate::finding::Severity::Blocking).collect();
     let mut what = format!("{} of the checks stop us; nothing was changed", blocking.len());
     for finding in &blocking {
-        what.push_str(&format!("\n  {} at {}: {}\n    help: {}", finding.code, finding.place, finding.what, finding.help));
+        what.push_str(&format!(
+            "\n  {} at {}: {}\n    help: {}",
+            finding.code, finding.place, finding.what, finding.help
+        ));
     }
     Error::new(Kind::Findings, what).hint("`migrate check` shows them all, with what to do")
 }
@@ -230,7 +236,9 @@ fn demand(brief: &Brief, fingerprint: &str) -> Result<()> {
             Kind::Gate,
             format!("the runbook's fingerprint is {fingerprint}, and {wanted} was demanded"),
         )
-        .hint("the plan, its SQL or blue's tables changed since it was reviewed: review `migrate plan` again")),
+        .hint(
+            "the plan, its SQL or blue's tables changed since it was reviewed: review `migrate plan` again",
+        )),
         _ => Ok(()),
     }
 }

@@ -140,17 +140,26 @@ fn outlook(runbook: &Runbook, record: &Record, at_work: bool) -> (String, String
     let done = |name| record.is_done(runbook.phase(name));
     let begun = |name| record.any_begun(runbook.phase(name));
     let (summary, next) = if done(PhaseName::Settle) && done(PhaseName::Switch) {
-        ("clients are served by green; blue is fenced", "migrate finish, when nobody needs the way back any more")
+        (
+            "clients are served by green; blue is fenced",
+            "migrate finish, when nobody needs the way back any more",
+        )
     } else if done(PhaseName::Switch) {
         ("clients are served by green; not all is settled", "migrate cutover")
     } else if begun(PhaseName::Switch) && !at_work {
-        ("a cutover was cut short; clients may be held", "migrate cutover to go on, or migrate rollback to go back, at once")
+        (
+            "a cutover was cut short; clients may be held",
+            "migrate cutover to go on, or migrate rollback to go back, at once",
+        )
     } else if begun(PhaseName::Switch) {
         ("the cutover is going on", "wait")
     } else if done(PhaseName::Prepare) && done(PhaseName::Replicate) && at_work {
         ("green follows blue", "migrate cutover, when the lag is small")
     } else if done(PhaseName::Prepare) && done(PhaseName::Replicate) {
-        ("green has a copy, but nobody follows blue: its WAL piles up", "migrate replicate, or migrate cutover")
+        (
+            "green has a copy, but nobody follows blue: its WAL piles up",
+            "migrate replicate, or migrate cutover",
+        )
     } else if at_work {
         ("the copy is going on", "wait")
     } else {

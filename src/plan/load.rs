@@ -40,7 +40,6 @@ impl fmt::Debug for Loaded {
     }
 }
 
-
 /// Reads a plan. `env` gives the value of an environment variable, if it is set.
 ///
 /// `${NAME}` is replaced in values, after the YAML was parsed, so that a value can never change the structure; `$${`

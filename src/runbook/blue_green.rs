@@ -5,26 +5,11 @@ use crate::facts::{ServerFacts, TableKind};
 use crate::pg::name::TableName;
 use crate::plan::{Plan, SchemaFrom, Side, load::SqlFile};
 use crate::step::{
-    Step, StepId,
-    analyze::Analyze,
-    arm_gate::ArmGate,
-    attempt::Attempt,
-    clone_schema::CloneSchema,
-    close_blue::CloseBlue,
-    copy_rows::CopyRows,
-    declare_opening::DeclareOpening,
-    defer_objects::DeferObjects,
-    fence_blue::FenceBlue,
-    open_capture::OpenCapture,
-    open_green::OpenGreen,
-    pause_clients::PauseClients,
-    point_routes::PointRoutes,
-    publish::Publish,
-    rebuild_objects::RebuildObjects,
-    replay_revocations::ReplayRevocations,
-    resume_clients::ResumeClients,
-    run_sql::RunSql,
-    world::World,
+    Step, StepId, analyze::Analyze, arm_gate::ArmGate, attempt::Attempt, clone_schema::CloneSchema,
+    close_blue::CloseBlue, copy_rows::CopyRows, declare_opening::DeclareOpening, defer_objects::DeferObjects,
+    fence_blue::FenceBlue, open_capture::OpenCapture, open_green::OpenGreen, pause_clients::PauseClients,
+    point_routes::PointRoutes, publish::Publish, rebuild_objects::RebuildObjects,
+    replay_revocations::ReplayRevocations, resume_clients::ResumeClients, run_sql::RunSql, world::World,
 };
 
 type Steps = Vec<Box<dyn Step<World>>>;

@@ -63,9 +63,15 @@ impl ArmGate {
                     Err(error) => {
                         return Err(Error::new(
                             Kind::Deadline,
-                            format!("cannot {doing} on {} of {} after {tried} tries", table.plain(), self.side),
+                            format!(
+                                "cannot {doing} on {} of {} after {tried} tries",
+                                table.plain(),
+                                self.side
+                            ),
                         )
-                        .hint("a long transaction holds a lock on the table; `select * from pg_locks` names it")
+                        .hint(
+                            "a long transaction holds a lock on the table; `select * from pg_locks` names it",
+                        )
                         .source(error));
                     }
                 }

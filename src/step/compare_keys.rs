@@ -36,9 +36,15 @@ pub async fn compare(world: &World) -> Result<usize> {
             if on_blue.get(&at) != on_green.get(&at) {
                 return Err(Error::new(
                     Kind::Gate,
-                    format!("the row {} of {} differs between blue and green", key.join(", "), table.blue.plain()),
+                    format!(
+                        "the row {} of {} differs between blue and green",
+                        key.join(", "),
+                        table.blue.plain()
+                    ),
                 )
-                .hint("blue stays open and nothing is lost; keep both databases as they are and report this"));
+                .hint(
+                    "blue stays open and nothing is lost; keep both databases as they are and report this",
+                ));
             }
         }
     }

@@ -84,10 +84,10 @@ impl Step<World> for CopyRows {
         drop(conn);
         let mut client = world.client(Side::Green).await?;
         let tx = world.transaction(&mut client, "write down where following begins").await?;
-        tx.execute(include_str!("../../sql/replicate/begin_progress.sql"), &[
-            &slot,
-            &created.consistent_point.to_string(),
-        ])
+        tx.execute(
+            include_str!("../../sql/replicate/begin_progress.sql"),
+            &[&slot, &created.consistent_point.to_string()],
+        )
         .await
         .doing(Kind::Server, || "cannot write down where following begins".into())?;
         tx.commit().await.doing(Kind::Server, || "cannot write down where following begins".into())?;

@@ -31,8 +31,7 @@ impl Step<World> for DeferObjects {
 
     async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
         let tables: Vec<_> = world.tables.iter().map(|table| table.green.clone()).collect();
-        let deferred =
-            deferred::defer(&world.green_info, &tables, world.attempt.number, world.epoch).await?;
+        let deferred = deferred::defer(&world.green_info, &tables, world.attempt.number, world.epoch).await?;
         mark::set(world, MARK).await?;
         Ok(Some(serde_json::json!({ "objects": deferred })))
     }

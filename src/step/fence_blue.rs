@@ -159,7 +159,10 @@ async fn lock_writers_out(world: &World, fence: &Client) -> Result<()> {
             LOCK_TIMEOUT.min(left).as_millis().max(1),
             (left + DEAD_MAN_GRACE).as_millis(),
         );
-        fence.batch_execute(&begin).await.doing(Kind::Deadline, || "cannot begin the fence on blue".into())?;
+        fence
+            .batch_execute(&begin)
+            .await
+            .doing(Kind::Deadline, || "cannot begin the fence on blue".into())?;
         lease::guard(fence, world.epoch).await?;
         match fence.batch_execute("select pg_advisory_xact_lock(7747001)").await {
             Ok(()) => return Ok(()),
@@ -190,7 +193,11 @@ async fn look_again(world: &World, fence: &Client) -> Result<()> {
     if armed != names.len() as i64 {
         return Err(Error::new(
             Kind::Gate,
-            format!("{} of {} tables of blue are without the gate's trigger", names.len() as i64 - armed, names.len()),
+            format!(
+                "{} of {} tables of blue are without the gate's trigger",
+                names.len() as i64 - armed,
+                names.len()
+            ),
         )
         .hint("somebody dropped or disabled it; `migrate rollback`, then `migrate cutover` arms it again"));
     }
@@ -228,7 +235,8 @@ async fn emit_marker(world: &World, marker: &str) -> Result<()> {
 
 async fn wait_for_marker(world: &World, marker: &str) -> Result<Lsn> {
     let follower = world.follower.lock().await;
-    let follower = follower.as_ref().ok_or_else(|| Error::new(Kind::Bug, "nobody follows blue while it is fenced"))?;
+    let follower =
+        follower.as_ref().ok_or_else(|| Error::new(Kind::Bug, "nobody follows blue while it is fenced"))?;
     follower.wait_for_marker(marker, world.pause_budget("drain green")?).await
 }
 

@@ -31,7 +31,10 @@ impl Step<World> for PointRoutes {
     }
 
     fn shows(&self) -> Vec<String> {
-        vec!["route: set green's host, port and dbname; RELOAD; prove it by a query through a twin entry".into()]
+        vec![
+            "route: set green's host, port and dbname; RELOAD; prove it by a query through a twin entry"
+                .into(),
+        ]
     }
 
     async fn intent(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {

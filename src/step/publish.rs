@@ -65,7 +65,9 @@ impl Step<World> for Publish {
     async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
         let mut client = world.client(Side::Blue).await?;
         let tx = world.transaction(&mut client, "publish the tables").await?;
-        tx.batch_execute(&self.create()).await.doing(Kind::Server, || "cannot publish the tables on blue".into())?;
+        tx.batch_execute(&self.create())
+            .await
+            .doing(Kind::Server, || "cannot publish the tables on blue".into())?;
         tx.commit().await.doing(Kind::Server, || "cannot publish the tables on blue".into())?;
         Ok(None)
     }

@@ -47,9 +47,9 @@ impl Step<World> for RunSql {
         let tx = world.transaction(&mut client, "run the plan's SQL").await?;
         let before = made::look(tx.client()).await?;
         for file in &self.files {
-            tx.batch_execute(&file.text)
-                .await
-                .doing(Kind::Request, || format!("green refuses {}; nothing of the plan's SQL was kept", file.name))?;
+            tx.batch_execute(&file.text).await.doing(Kind::Request, || {
+                format!("green refuses {}; nothing of the plan's SQL was kept", file.name)
+            })?;
         }
         made::record(tx.client(), LABEL, &before).await?;
         tx.commit().await.doing(Kind::Server, || "cannot commit the plan's SQL on green".into())?;

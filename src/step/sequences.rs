@@ -48,18 +48,16 @@ async fn read(world: &World, sequences: &[Sequence]) -> Result<Vec<Position>> {
         let selects: Vec<String> = chunk
             .iter()
             .enumerate()
-            .map(|(at, sequence)| {
-                format!("select {at} as at, last_value, is_called from {}", sequence.name)
-            })
+            .map(|(at, sequence)| format!("select {at} as at, last_value, is_called from {}", sequence.name))
             .collect();
         let rows = blue
             .query(&format!("{} order by at", selects.join(" union all ")), &[])
             .await
             .doing(Kind::Deadline, || "cannot read blue's sequences".into())?;
-        positions.extend(rows.iter().map(|row| Position {
-            last_value: row.get("last_value"),
-            is_called: row.get("is_called"),
-        }));
+        positions.extend(
+            rows.iter()
+                .map(|row| Position { last_value: row.get("last_value"), is_called: row.get("is_called") }),
+        );
     }
     Ok(positions)
 }

@@ -6,8 +6,8 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::event::{Ears, Event};
 use crate::facts::{Sequence, ServerFacts};
 use crate::pg::{
-    conninfo::ConnInfo,
     connect,
+    conninfo::ConnInfo,
     name::{Ident, TableName},
 };
 use crate::plan::{Plan, Side};
@@ -172,7 +172,10 @@ impl World {
         if left.is_zero() {
             return Err(Error::new(
                 Kind::Deadline,
-                format!("the pause budget of {} was used up before we could {doing}", self.plan.cutover.pause_max),
+                format!(
+                    "the pause budget of {} was used up before we could {doing}",
+                    self.plan.cutover.pause_max
+                ),
             )
             .hint("clients go on as before; raise cutover.pause_max, or choose a quieter hour"));
         }
@@ -233,6 +236,10 @@ impl World {
     /// Begins to capture revocations in this process; nothing when the plan has no rules or we do already.
     pub async fn start_capturing(&self) -> Result<()> {
         let mut capture = self.capture.lock().await;
+        let dead = capture.as_ref().is_some_and(|capture| capture.status().failed.is_some());
+        if dead {
+            *capture = None;
+        }
         if let (None, Some(spec)) = (&*capture, self.capture_spec()?) {
             *capture = Some(Capture::start(spec, self.ears.clone()));
         }
@@ -242,9 +249,16 @@ impl World {
     /// Stops capturing; blue's slot keeps the place.
     pub async fn stop_capturing(&self) -> Result<()> {
         match self.capture.lock().await.take() {
-            Some(capture) => capture.stop(STOP_DEADLINE).await,
+            Some(capture) => capture.stop().await,
             None => Ok(()),
         }
+    }
+
+    /// Whether revocations are captured, as far as the plan has rules.
+    pub async fn captures(&self) -> bool {
+        let capture = self.capture.lock().await;
+        self.plan.revocations.is_empty()
+            || capture.as_ref().is_some_and(|capture| capture.status().is_alive())
     }
 
     /// Fails once the follower or the capture has failed for good.
@@ -258,14 +272,17 @@ impl World {
             return Err(error);
         }
         let capture = self.capture.lock().await;
-        match capture.as_ref().and_then(|capture| capture.status().borrow().failed.clone()) {
-            Some(failed) => Err(Error::new(Kind::Stopped, format!("revocations are not captured any more: {failed}"))
-                .hint("see to the cause, then run the same command again")),
+        match capture.as_ref().and_then(|capture| capture.status().failed) {
+            Some(failed) => {
+                Err(Error::new(Kind::Stopped, format!("revocations are not captured any more: {failed}"))
+                    .hint("see to the cause, then run the same command again"))
+            }
             None => Ok(()),
         }
     }
 
-    fn capture_spec(&self) -> Result<Option<CaptureSpec>> {
+    /// What a capture or a replay needs; `None` when the plan has no rules.
+    pub fn capture_spec(&self) -> Result<Option<CaptureSpec>> {
         let Some(broker) = self.plan.broker.as_ref().filter(|_| !self.plan.revocations.is_empty()) else {
             return Ok(None);
         };
