@@ -1,9 +1,10 @@
 //! What the first mutating command pins: the try's number, the runbook's fingerprint, and the facts it was built from.
 
 use super::state::Identity;
+use crate::ddl::Online;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::facts::ServerFacts;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio_postgres::Client;
 
 /// A pinned attempt, as green holds it.
@@ -21,8 +22,24 @@ pub struct Pin {
     pub blue_facts: ServerFacts,
 }
 
+/// What an in-place migration pins: the rewritten list, since one made from a database that is halfway would differ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InPlacePin {
+    /// The try's number.
+    pub attempt: i32,
+    /// Of the plan and its SQL files.
+    pub fingerprint: String,
+    /// Which database it was.
+    pub database: Identity,
+    /// What runs, in order.
+    pub statements: Vec<Online>,
+}
+
 /// The attempt that is on; `None` when none is.
-pub async fn current(client: &Client, plan: &str) -> Result<Option<Pin>> {
+///
+/// # Errors
+/// [`Kind::Bug`] when it cannot be read as a `P`: another version, or another kind of plan, wrote it.
+pub async fn current<P: DeserializeOwned>(client: &Client, plan: &str) -> Result<Option<P>> {
     let row = client
         .query_opt(include_str!("../../sql/engine/read_attempt.sql"), &[&plan])
         .await
@@ -53,6 +70,15 @@ pub async fn pin(client: &Client, plan: &str, pin: &Pin) -> Result<()> {
         .await
         .doing(Kind::Server, || "cannot pin the attempt".into())?;
     Ok(())
+}
+
+/// Whether an attempt with this fingerprint has ended.
+pub async fn has_ended(client: &Client, plan: &str, fingerprint: &str) -> Result<bool> {
+    let row = client
+        .query_opt(include_str!("../../sql/engine/find_ended_attempt.sql"), &[&plan, &fingerprint])
+        .await
+        .doing(Kind::Server, || "cannot read earlier attempts".into())?;
+    Ok(row.is_some())
 }
 
 /// Ends the attempt that is on.

@@ -22,15 +22,26 @@ pub struct Identity {
     pub database_oid: u32,
 }
 
+/// What of ours a database holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// Lease, gate and manifest: blue of a blue-green migration, which is fenced at the worst moment.
+    LeaseAndGate,
+    /// Those, and the journal with all ledgers: green, or the one database of a migration in place.
+    Everything,
+}
+
 /// Makes our schema where it is missing, and says which database this is.
 ///
 /// # Errors
 /// [`Kind::Gate`] when the schema is another migration's, or was made for the other side: blue and green are swapped.
-pub async fn create(client: &Client, side: Side, plan: &str) -> Result<Identity> {
+pub async fn create(client: &Client, side: Side, holds: Holds, plan: &str) -> Result<Identity> {
+    // Refuse before the first change: it may be another migration's.
+    find(client, side, plan).await?;
     let doing = || format!("cannot create schema migrate on {side}");
     let mut batch = String::from("begin; set local lock_timeout = '5s';");
     batch.push_str(include_str!("../../sql/state/create_blue.sql"));
-    if side == Side::Green {
+    if holds == Holds::Everything {
         batch.push_str(include_str!("../../sql/state/create_green.sql"));
     }
     batch.push_str("commit;");

@@ -6,7 +6,7 @@ use crate::engine::{
     journal::PgJournal,
     lease::{Keeper, Takeover},
     pin::{self, Pin},
-    state,
+    state::{self, Holds},
 };
 use crate::error::{Error, Kind, Result};
 use crate::event::Ears;
@@ -75,8 +75,8 @@ impl Session {
             }
             (Some(_), _) => {}
         }
-        let seen_blue = state::create(&blue, Side::Blue, &brief.plan.name).await?;
-        let seen_green = state::create(&green, Side::Green, &brief.plan.name).await?;
+        let seen_blue = state::create(&blue, Side::Blue, Holds::LeaseAndGate, &brief.plan.name).await?;
+        let seen_green = state::create(&green, Side::Green, Holds::Everything, &brief.plan.name).await?;
 
         let takeover = match wish {
             Wish::Begin => Takeover::OnlyWhenFree,
@@ -109,7 +109,7 @@ impl Session {
                     blue_facts: fresh.blue_facts,
                 };
                 demand(&brief, &pin.fingerprint)?;
-                pin::pin(&client, &brief.plan.name, &pin).await?;
+                pin::pin(&client, &brief.plan.name, number, &pin.fingerprint, &pin).await?;
                 (pin, fresh.findings)
             }
             (None, None) => return Err(nothing_begun(&brief.plan)),

@@ -1,0 +1,161 @@
+//! `apply`: the rewritten DDL, run online on a live database, resumable.
+
+use super::session::{self, Brief};
+use crate::ddl::{self, Online};
+use crate::engine::{
+    Engine,
+    journal::PgJournal,
+    lease::{self, Keeper, Takeover},
+    pin::{self, InPlacePin},
+    state::{self, Holds},
+};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::event::{Ears, Event, Listener};
+use crate::finding::any_blocking;
+use crate::pg::{catalog, connect, conninfo::ConnInfo};
+use crate::plan::{MigrationKind, Side};
+use crate::step::{
+    Step,
+    ddl::{DdlWorld, steps},
+};
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio_postgres::Client;
+
+/// The one database of a migration in place.
+struct InPlace {
+    info: ConnInfo,
+    epoch: i64,
+    ears: Ears,
+}
+
+#[async_trait]
+impl DdlWorld for InPlace {
+    async fn session(&self, purpose: &str) -> Result<Client> {
+        connect::connect(&self.info, purpose).await
+    }
+
+    async fn guard(&self, client: &Client) -> Result<()> {
+        lease::guard(client, self.epoch).await
+    }
+
+    fn ears(&self) -> &dyn Listener {
+        self.ears.as_ref()
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// All statements ran.
+    Now {
+        /// How many.
+        statements: usize,
+    },
+    /// An earlier run had finished; nothing was done.
+    Before,
+}
+
+/// Runs the plan's DDL.
+///
+/// # Errors
+/// [`Kind::Findings`] when a statement has no online form (nothing was changed); [`Kind::Lease`]; [`Kind::Plan`] when
+/// the plan was edited since it was pinned; a statement's own error, after which the same command goes on.
+///
+/// # Crash
+/// The rewritten list is pinned before its first statement; each statement's step looks whether its effect is there.
+pub async fn run(brief: Brief, ears: Ears, mut stop: watch::Receiver<bool>) -> Result<Applied> {
+    if brief.plan.kind != MigrationKind::InPlace {
+        return Err(Error::new(Kind::Request, format!("the plan `{}` is not run in place", brief.plan.name))
+            .hint("its SQL runs on green, as a step of `migrate replicate`"));
+    }
+    let info = ConnInfo::parse(brief.plan.blue.url.expose())?;
+    let client = connect::connect(&info, "lease").await?;
+    let fingerprint = fingerprint(&brief)?;
+    let known = state::find(&client, Side::Blue, &brief.plan.name).await?.is_some();
+    if known && pin::has_ended(&client, &brief.plan.name, &fingerprint).await? {
+        return Ok(Applied::Before);
+    }
+    let begun = known && pin::current::<InPlacePin>(&client, &brief.plan.name).await?.is_some();
+    let fresh = if begun { None } else { Some(look_before_beginning(&brief, &client).await?) };
+
+    let identity = state::create(&client, Side::Blue, Holds::Everything, &brief.plan.name).await?;
+    let holder = format!("apply (process {})", std::process::id());
+    let keeper = Keeper::take(vec![(Side::Blue, client)], &holder, Takeover::OnlyWhenFree).await?;
+    let info = info.acting_as(keeper.epoch());
+    let journal = connect::connect(&info, "journal").await?;
+    let pin = match (pin::current::<InPlacePin>(&journal, &brief.plan.name).await?, fresh) {
+        (Some(pin), _) => pin,
+        (None, Some(statements)) => {
+            let attempt = pin::next_number(&journal).await?;
+            let pin = InPlacePin {
+                attempt,
+                fingerprint: fingerprint.clone(),
+                database: identity.clone(),
+                statements,
+            };
+            pin::pin(&journal, &brief.plan.name, attempt, &fingerprint, &pin).await?;
+            pin
+        }
+        (None, None) => return Err(session::nothing_begun(&brief.plan)),
+    };
+    refuse_other(&pin, &fingerprint, &identity)?;
+
+    let world = InPlace { info: info.clone(), epoch: keeper.epoch(), ears: ears.clone() };
+    let journal = PgJournal::new(journal, pin.attempt, keeper.epoch());
+    let list: Vec<Box<dyn Step<InPlace>>> =
+        steps(&pin.statements).into_iter().map(|step| Box::new(step) as Box<dyn Step<InPlace>>).collect();
+    ears.tell(Event::Phase { name: "apply".into() });
+    let forward = async { Engine::open(&world, &journal, ears.as_ref()).await?.forward(&list).await };
+    let outcome = tokio::select! {
+        done = forward => done,
+        error = keeper.lost() => Err(error),
+        _ = stop.wait_for(|stop| *stop) => Err(Error::new(Kind::Stopped, "stopped between statements")
+            .hint("run `migrate apply` again: it goes on from here")),
+    };
+    if outcome.is_ok() {
+        pin::end(&connect::connect(&info, "end").await?, pin.attempt).await?;
+    }
+    keeper.release().await;
+    outcome.map(|()| Applied::Now { statements: list.len() })
+}
+
+/// Rewrites for the database as it is; blocking findings stop us before anything was changed.
+async fn look_before_beginning(brief: &Brief, client: &Client) -> Result<Vec<Online>> {
+    let facts = catalog::read(client, Side::Blue, &brief.plan.replicate.tables).await?;
+    let rewritten = ddl::rewrite(&brief.sql_files, Some(&facts));
+    if any_blocking(&rewritten.findings) {
+        return Err(session::stopped_by(&rewritten.findings));
+    }
+    Ok(rewritten.statements)
+}
+
+/// Of the plan and its files; the rewritten list is pinned itself.
+pub fn fingerprint(brief: &Brief) -> Result<String> {
+    let files: Vec<(&str, &str)> =
+        brief.sql_files.iter().map(|file| (file.name.as_str(), file.text.as_str())).collect();
+    let text = serde_json::to_string(&(&brief.plan, files))
+        .doing(Kind::Bug, || "the plan cannot be written as JSON".into())?;
+    Ok(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
+}
+
+fn refuse_other(pin: &InPlacePin, fingerprint: &str, identity: &state::Identity) -> Result<()> {
+    if pin.fingerprint != fingerprint {
+        return Err(Error::new(
+            Kind::Plan,
+            format!(
+                "the plan was edited since it was pinned (fingerprint {fingerprint}, pinned {})",
+                pin.fingerprint
+            ),
+        )
+        .hint("put the plan and its SQL back as they were, and let `migrate apply` come to its end first"));
+    }
+    if pin.database != *identity {
+        return Err(Error::new(
+            Kind::Gate,
+            "this is another database than the one this migration began with",
+        )
+        .hint("look at blue.url; a restored copy must not go on with the original's journal"));
+    }
+    Ok(())
+}
