@@ -1,0 +1,161 @@
+//! What a rewriting gives: statements that can run on a live database, and what stands against the others.
+
+use super::lock::Cost;
+use crate::{
+    finding::{Finding, Place},
+    pg::name::{Ident, TableName},
+};
+use serde::{Deserialize, Serialize};
+
+/// The whole plan's DDL, online.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rewritten {
+    /// In the order they run.
+    pub statements: Vec<Online>,
+    /// In the order of the files. A blocking one means that nothing may run.
+    pub findings: Vec<Finding>,
+}
+
+/// How a statement behaves towards those who use the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Touches only what this plan creates, or takes no lock anybody waits for.
+    Catalog,
+    /// A strong lock for a moment: short lock timeout, and again.
+    Brief,
+    /// A long piece of work beside readers and writers, outside a transaction.
+    Concurrent,
+    /// A long piece of work beside readers and writers, inside a transaction.
+    Validate,
+}
+
+/// How a statement is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// How long one try may wait for its locks; `None`: no limit, since a CONCURRENTLY form that is cancelled leaves an INVALID index.
+    pub lock_timeout_ms: Option<u32>,
+    /// How often, at most.
+    pub tries: u32,
+}
+
+/// What shows that a statement's effect is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "holds", rename_all = "snake_case")]
+pub enum Verify {
+    /// An index of this shape exists and is valid.
+    IndexValid(IndexShape),
+    /// No such index is there.
+    IndexAbsent {
+        /// The index.
+        index: TableName,
+    },
+    /// The index, or every index of the table, is another one than before, and valid.
+    Rebuilt {
+        /// What was rebuilt.
+        relation: TableName,
+        /// The relation is a table.
+        whole_table: bool,
+    },
+    /// A record of ours, written in the transaction that renames an index.
+    IndexRenamed {
+        /// The old name.
+        from: TableName,
+        /// The new one.
+        to: TableName,
+    },
+    /// A record of ours, written in the statement's own transaction.
+    Recorded {
+        /// An index that must be valid from here on: a partitioned one whose last part this attaches.
+        valid: Option<TableName>,
+    },
+}
+
+/// What an index looks like, as far as the catalog can be compared with the statement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexShape {
+    /// Its name.
+    pub index: TableName,
+    /// Its table.
+    pub table: TableName,
+    /// Unique.
+    pub unique: bool,
+    /// Access method.
+    pub method: String,
+    /// Key columns in order; `None` for an expression.
+    pub keys: Vec<Option<Ident>>,
+    /// Has a predicate.
+    pub partial: bool,
+    /// Any valid index of this name will do (IF NOT EXISTS).
+    pub any_shape: bool,
+}
+
+/// How a statement is taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Undo {
+    /// Dropping the index it made, concurrently.
+    DropIndex {
+        /// The index.
+        index: TableName,
+    },
+    /// Building again, concurrently, the index it dropped, from the definition noted before.
+    RecreateIndex {
+        /// The index.
+        index: TableName,
+    },
+    /// A brief statement of its own.
+    Brief {
+        /// The statement.
+        sql: String,
+    },
+    /// Nothing: the effect cannot be seen by anyone.
+    Nothing,
+}
+
+/// A statement that may run on a live database.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Online {
+    /// Stable name of its step: `ddl/create-index-t_a_idx`.
+    pub id: String,
+    /// What runs, without semicolon.
+    pub sql: String,
+    /// The schemas in which its unqualified names are looked up.
+    pub search_path: Vec<Ident>,
+    /// What the operator wrote.
+    pub from: Vec<Place>,
+    /// What it does, one line in the imperative.
+    pub title: String,
+    /// How it behaves.
+    pub class: Class,
+    /// What it costs the others.
+    pub cost: Cost,
+    /// What the original would have cost them, when it was changed.
+    pub was: Option<Cost>,
+    /// Runs inside a transaction of its own.
+    pub transactional: bool,
+    /// The rule that made it.
+    pub recipe: String,
+    /// Why it is so, one sentence.
+    pub why: String,
+    /// How it is tried.
+    pub retry: Retry,
+    /// What shows that it is done.
+    pub verify: Verify,
+    /// How it is taken back; `None`: it cannot.
+    pub undo: Option<Undo>,
+}
+
+impl Retry {
+    /// For a strong lock held a moment.
+    pub const BRIEF: Retry = Retry { lock_timeout_ms: Some(1_000), tries: 60 };
+    /// For a CONCURRENTLY form.
+    pub const CONCURRENT: Retry = Retry { lock_timeout_ms: None, tries: 3 };
+}
+
+impl Rewritten {
+    /// Whether nothing stands against running it.
+    pub fn may_run(&self) -> bool {
+        !crate::finding::any_blocking(&self.findings)
+    }
+}
