@@ -1,2 +1,7 @@
 //! The doorway. Everything is in the library; start reading at `lib.rs`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    migrate::cli::run(std::env::args_os())
+}

@@ -60,13 +60,16 @@ pub async fn next_number(client: &Client) -> Result<i32> {
 }
 
 /// Pins an attempt.
-pub async fn pin(client: &Client, plan: &str, pin: &Pin) -> Result<()> {
-    let text = serde_json::to_value(pin).doing(Kind::Bug, || "the attempt cannot be written".into())?;
+pub async fn pin<P: Serialize>(
+    client: &Client,
+    plan: &str,
+    attempt: i32,
+    fingerprint: &str,
+    pin: &P,
+) -> Result<()> {
+    let pin = serde_json::to_value(pin).doing(Kind::Bug, || "the attempt cannot be written".into())?;
     client
-        .execute(
-            include_str!("../../sql/engine/write_attempt.sql"),
-            &[&pin.attempt, &plan, &pin.fingerprint, &text],
-        )
+        .execute(include_str!("../../sql/engine/write_attempt.sql"), &[&attempt, &plan, &fingerprint, &pin])
         .await
         .doing(Kind::Server, || "cannot pin the attempt".into())?;
     Ok(())

@@ -7,6 +7,7 @@ pub mod clone_schema;
 pub mod close_blue;
 mod compare_keys;
 pub mod copy_rows;
+pub mod ddl;
 pub mod declare_opening;
 pub mod defer_objects;
 pub mod fence_blue;
