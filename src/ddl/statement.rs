@@ -57,6 +57,13 @@ pub enum Verify {
         /// The relation is a table.
         whole_table: bool,
     },
+    /// A record of ours, written in the transaction that renames an index.
+    IndexRenamed {
+        /// The old name.
+        from: TableName,
+        /// The new one.
+        to: TableName,
+    },
     /// A record of ours, written in the statement's own transaction.
     Recorded {
         /// An index that must be valid from here on: a partitioned one whose last part this attaches.

@@ -1,5 +1,7 @@
 //! Steps: one small type per effect. Each looks, does, and takes back; each of the three may run twice.
 
+pub mod ddl;
+
 use crate::error::Result;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

@@ -180,7 +180,8 @@ impl Wanted<'_> {
         let mut step = as_written(self.statement, RECIPE, title, Cost::brief(locks));
         step.sql = format!("alter index {upper} attach partition {lower}");
         step.why = "makes the partition's index part of the parent's".into();
-        step.undo = Some(Undo::Nothing);
+        // A part of a partitioned index cannot be dropped alone; dropping the whole takes its parts along.
+        step.undo = Some(Undo::Brief { sql: format!("drop index if exists {upper}") });
         step
     }
 

@@ -7,7 +7,7 @@ use crate::{
         parse::{NodeEnum, node::ObjectType},
         scene::{Known, Scene},
         source::Statement,
-        statement::Undo,
+        statement::{Undo, Verify},
     },
     pg::name::{Ident, TableName},
 };
@@ -60,6 +60,7 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     step.why = "only the catalog changes".into();
     if is_index {
         let renamed = TableName { schema: relation.schema.clone(), name: to };
+        step.verify = Verify::IndexRenamed { from: relation.clone(), to: renamed.clone() };
         step.undo = Some(Undo::Brief { sql: format!("alter index {renamed} rename to {}", relation.name) });
     }
     let findings = what.map(|what| {

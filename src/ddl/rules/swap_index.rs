@@ -8,7 +8,7 @@ use crate::{
         lock::{Cost, LockMode, LockRole, LockTaken},
         scene::Scene,
         source::Statement,
-        statement::Undo,
+        statement::{Undo, Verify},
     },
     pg::name::{Ident, TableName},
 };
@@ -37,6 +37,7 @@ pub(in crate::ddl) fn rule(
     let mut rename = as_written(create, RECIPE, title, Cost::brief(vec![lock]));
     rename.sql = format!("alter index {from} rename to {}", index.name);
     rename.why = "gives the new index the old one's name".into();
+    rename.verify = Verify::IndexRenamed { from: from.clone(), to: index.clone() };
     rename.undo = Some(Undo::Brief { sql: format!("alter index {index} rename to {interim}") });
     let mut steps = made.steps;
     steps.extend(dropped.steps);

@@ -1,0 +1,158 @@
+//! A strong lock held for a moment: its own transaction, a short lock timeout, and again, with whoever is in the way named.
+
+use super::{DdlStep, DdlWorld};
+use crate::{
+    ddl::lock::LockTaken,
+    error::{Doing, Error, Kind, Result},
+    event::Event,
+};
+use rand::RngExt;
+use std::time::Duration;
+use tokio_postgres::{Client, error::SqlState, types::ToSql};
+
+/// The first try waits no longer than this for its locks; while it waits, those who come after it wait too.
+const FIRST_LOCK_TIMEOUT_MS: u32 = 200;
+/// Between tries, at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A transaction this old is not going to end within our lock timeout, so waiting for it would only make others wait.
+const OLD_MS: i64 = 1_000;
+/// But now and then we try all the same, since old transactions may follow one another without end.
+const TRY_ANYWAY_EVERY: u32 = 5;
+
+/// A statement of our own and its parameters, run in the same transaction.
+pub(super) type Record<'a> = (&'a str, &'a [&'a (dyn ToSql + Sync)]);
+
+/// Runs `sql` and `record` in one transaction, as often as the step allows.
+///
+/// # Errors
+/// The server's error; [`Kind::Stopped`] when the locks could not be had in any try.
+pub(super) async fn run(world: &dyn DdlWorld, step: &DdlStep, sql: &str, record: Record<'_>) -> Result<()> {
+    let retry = step.online.retry;
+    let mut told = Vec::new();
+    let mut in_the_way = Vec::new();
+    for nth in 1..=retry.tries.max(1) {
+        let client = world.session("ddl").await?;
+        in_the_way = blockers(&client, &step.online.cost.locks).await?;
+        tell_new(world, step, &in_the_way, &mut told);
+        let hopeless = in_the_way.iter().any(|blocker| blocker.age_ms >= OLD_MS);
+        if !hopeless || nth % TRY_ANYWAY_EVERY == 0 {
+            let longest_ms = retry.lock_timeout_ms.unwrap_or(1_000);
+            let timeout_ms = FIRST_LOCK_TIMEOUT_MS.saturating_mul(nth).min(longest_ms);
+            if once(world, &client, step, sql, record, timeout_ms).await? {
+                return Ok(());
+            }
+        }
+        tokio::time::sleep(pause(nth)).await;
+    }
+    let names: Vec<String> = in_the_way.iter().map(Blocker::to_string).collect();
+    let who =
+        if names.is_empty() { "sessions that had ended when we looked".into() } else { names.join("; ") };
+    let what =
+        format!("{}: its locks could not be had in {} tries; in the way: {who}", step.doing(), retry.tries);
+    Err(Error::new(Kind::Stopped, what)
+        .hint("end or wait for those transactions, then run the same command again; what is done stays done"))
+}
+
+/// One try. `false` when the locks could not be had; then nothing has happened.
+async fn once(
+    world: &dyn DdlWorld,
+    client: &Client,
+    step: &DdlStep,
+    sql: &str,
+    record: Record<'_>,
+    timeout_ms: u32,
+) -> Result<bool> {
+    let begin = format!("begin; set local lock_timeout = {timeout_ms}; {}", search_path("set local", step));
+    client.batch_execute(&begin).await.doing(Kind::Server, || step.doing())?;
+    world.guard(client).await?;
+    let tried = async {
+        client.batch_execute(sql).await?;
+        client.execute(record.0, record.1).await?;
+        client.batch_execute("commit").await
+    };
+    let Err(error) = tried.await else { return Ok(true) };
+    let retriable = error.code().is_some_and(|code| {
+        *code == SqlState::LOCK_NOT_AVAILABLE || *code == SqlState::T_R_DEADLOCK_DETECTED
+    });
+    if !retriable {
+        return Err(error).doing(Kind::Server, || step.doing());
+    }
+    client.batch_execute("rollback").await.doing(Kind::Server, || step.doing())?;
+    Ok(false)
+}
+
+/// `set search_path` to where the step's names are looked up.
+pub(super) fn search_path(set: &str, step: &DdlStep) -> String {
+    let names: Vec<String> = step.online.search_path.iter().map(ToString::to_string).collect();
+    let path = if names.is_empty() { "''".to_owned() } else { names.join(", ") };
+    format!("{set} search_path = {path}")
+}
+
+/// Growing, with jitter, so that two of us do not meet again and again.
+fn pause(nth: u32) -> Duration {
+    let base = Duration::from_millis(100).saturating_mul(nth * nth).min(LONGEST_PAUSE);
+    base.mul_f64(rand::rng().random_range(0.5..1.0))
+}
+
+/// A transaction in the way.
+#[derive(Debug, Clone)]
+pub(super) struct Blocker {
+    pid: i32,
+    who: String,
+    age_ms: i64,
+    on: String,
+    query: String,
+}
+
+impl std::fmt::Display for Blocker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let age_s = self.age_ms / 1_000;
+        write!(f, "pid {} ({}) holds {} for {age_s} s: {}", self.pid, self.who, self.on, self.query)
+    }
+}
+
+/// Who holds a lock that conflicts with one of these, oldest first.
+pub(super) async fn blockers(client: &Client, locks: &[LockTaken]) -> Result<Vec<Blocker>> {
+    let (relations, modes): (Vec<String>, Vec<&str>) = locks
+        .iter()
+        .flat_map(|lock| lock.mode.conflicts().iter().map(|mode| (lock.relation.to_string(), mode.pg_name())))
+        .unzip();
+    let rows = client
+        .query(include_str!("../../../sql/ddl/list_blockers.sql"), &[&relations, &modes])
+        .await
+        .doing(Kind::Server, || "cannot look who holds locks".into())?;
+    Ok(rows
+        .iter()
+        .map(|row| Blocker {
+            pid: row.get("pid"),
+            who: ["role", "application", "state"]
+                .map(|column| row.get::<_, String>(column))
+                .into_iter()
+                .filter(|part| !part.is_empty())
+                .collect::<Vec<_>>()
+                .join(", "),
+            age_ms: row.get("age_ms"),
+            on: format!("{} on {}", row.get::<_, String>("mode"), row.get::<_, String>("relation")),
+            query: row.get::<_, String>("query").split_whitespace().collect::<Vec<_>>().join(" "),
+        })
+        .collect())
+}
+
+fn tell_new(world: &dyn DdlWorld, step: &DdlStep, found: &[Blocker], told: &mut Vec<i32>) {
+    for blocker in found.iter().filter(|blocker| blocker.age_ms >= OLD_MS) {
+        if !told.contains(&blocker.pid) {
+            told.push(blocker.pid);
+            let text = format!("waiting to {}: {blocker}", step.online.title);
+            world.ears().tell(Event::Warning { text });
+        }
+    }
+}
+
+/// Whom a session waits for: pid, and who that is.
+pub(super) async fn waited_for(client: &Client, pid: i32) -> Result<Vec<(i32, String)>> {
+    let rows = client
+        .query(include_str!("../../../sql/ddl/list_waited_for.sql"), &[&pid])
+        .await
+        .doing(Kind::Server, || format!("cannot look whom pid {pid} waits for"))?;
+    Ok(rows.iter().map(|row| (row.get("pid"), row.get("who"))).collect())
+}
