@@ -6,6 +6,7 @@ mod support;
 
 mod copy;
 mod history_live;
+mod plan_errors;
 mod route;
 mod testbed_live;
 mod tidy;
