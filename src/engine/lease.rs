@@ -160,8 +160,7 @@ impl Keeper {
                     .hint("`migrate status` names the holder"));
             }
         }
-        let clients =
-            std::sync::Arc::new(sides.into_iter().map(|(_, client)| client).collect::<Vec<_>>());
+        let clients = std::sync::Arc::new(sides.into_iter().map(|(_, client)| client).collect::<Vec<_>>());
         let (tell, lost) = tokio::sync::watch::channel(None);
         let renewing = clients.clone();
         let task = tokio::spawn(async move {

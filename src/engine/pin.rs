@@ -46,12 +46,10 @@ pub async fn next_number(client: &Client) -> Result<i32> {
 pub async fn pin(client: &Client, plan: &str, pin: &Pin) -> Result<()> {
     let text = serde_json::to_value(pin).doing(Kind::Bug, || "the attempt cannot be written".into())?;
     client
-        .execute(include_str!("../../sql/engine/write_attempt.sql"), &[
-            &pin.attempt,
-            &plan,
-            &pin.fingerprint,
-            &text,
-        ])
+        .execute(
+            include_str!("../../sql/engine/write_attempt.sql"),
+            &[&pin.attempt, &plan, &pin.fingerprint, &text],
+        )
         .await
         .doing(Kind::Server, || "cannot pin the attempt".into())?;
     Ok(())
@@ -86,7 +84,8 @@ impl Pin {
         } else {
             "was created anew since this migration began"
         };
-        Err(Error::new(Kind::Gate, format!("{} {what}", seen.side))
-            .hint("if that is meant, `migrate rollback --all` and start again; if not, look at the plan's URLs"))
+        Err(Error::new(Kind::Gate, format!("{} {what}", seen.side)).hint(
+            "if that is meant, `migrate rollback --all` and start again; if not, look at the plan's URLs",
+        ))
     }
 }

@@ -50,8 +50,10 @@ pub async fn create(client: &Client, side: Side, plan: &str) -> Result<Identity>
         .doing(Kind::Server, doing)?;
     match find(client, side, plan).await? {
         Some(identity) => Ok(identity),
-        None => Err(Error::new(Kind::Server, format!("schema migrate vanished from {side} while we made it"))
-            .hint("somebody drops it at the same time; find out who, then run this again")),
+        None => {
+            Err(Error::new(Kind::Server, format!("schema migrate vanished from {side} while we made it"))
+                .hint("somebody drops it at the same time; find out who, then run this again"))
+        }
     }
 }
 
@@ -76,12 +78,18 @@ pub async fn find(client: &Client, side: Side, plan: &str) -> Result<Option<Iden
     let Some(row) = row else { return Ok(None) };
     let (made_for, owner): (String, String) = (row.get("side"), row.get("plan"));
     if owner != plan {
-        return Err(Error::new(Kind::Gate, format!("{side} belongs to the migration `{owner}`, not to `{plan}`"))
-            .hint("finish that one, or roll it back, before you begin another on the same database"));
+        return Err(Error::new(
+            Kind::Gate,
+            format!("{side} belongs to the migration `{owner}`, not to `{plan}`"),
+        )
+        .hint("finish that one, or roll it back, before you begin another on the same database"));
     }
     if made_for != side.to_string() {
-        return Err(Error::new(Kind::Gate, format!("what the plan calls {side} is the {made_for} of this migration"))
-            .hint("blue.url and green.url are swapped"));
+        return Err(Error::new(
+            Kind::Gate,
+            format!("what the plan calls {side} is the {made_for} of this migration"),
+        )
+        .hint("blue.url and green.url are swapped"));
     }
     Ok(Some(Identity {
         nonce: row.get("nonce"),
