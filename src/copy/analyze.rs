@@ -3,7 +3,7 @@
 use super::lease;
 use crate::error::{Doing, Kind, Result};
 use crate::event::{Ears, Event};
-use crate::pg::{connect::connect, conninfo::ConnInfo, name::TableName};
+use crate::pg::{conninfo::ConnInfo, name::TableName};
 
 const LIST_ROOTS: &str = include_str!("../../sql/copy/list_roots.sql");
 
@@ -12,9 +12,9 @@ const LIST_ROOTS: &str = include_str!("../../sql/copy/list_roots.sql");
 /// # Errors
 /// [`Kind::Server`] naming the table; [`Kind::Lease`]. Statistics made until then stay.
 pub async fn analyze(green: &ConnInfo, tables: &[TableName], epoch: i64, ears: &Ears) -> Result<()> {
-    let client = connect(green, "analyze").await?;
+    let client = lease::session(green, "analyze", epoch).await?;
     client
-        .batch_execute("set client_connection_check_interval = '1s'; set lock_timeout = '10min'")
+        .batch_execute("set lock_timeout = '10min'")
         .await
         .doing(Kind::Server, || "a session for ANALYZE cannot be prepared on green".into())?;
     let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();

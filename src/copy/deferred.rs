@@ -6,7 +6,6 @@
 use super::lease;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::{
-    connect::connect,
     conninfo::ConnInfo,
     name::{Ident, TableName},
 };
@@ -75,7 +74,7 @@ impl fmt::Display for DeferredKind {
 /// [`Kind::Server`] when a drop is refused or two objects of one table have one name; [`Kind::Lease`]. Nothing is
 /// dropped then.
 pub async fn defer(green: &ConnInfo, tables: &[TableName], attempt: i32, epoch: i64) -> Result<u64> {
-    let client = connect(green, "defer indexes").await?;
+    let client = lease::session(green, "defer indexes", epoch).await?;
     lease::begin(&client, epoch).await?;
     client
         .batch_execute("set local lock_timeout = '30s'")

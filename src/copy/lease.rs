@@ -1,34 +1,31 @@
-//! The first statement of each of our transactions on green.
+//! Sessions and transactions that act on green under the lease.
 
+use crate::engine::lease::guard;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::pg::{connect::connect, conninfo::ConnInfo};
 use tokio_postgres::Client;
 
-/// Proves that the lease is still of `epoch`, and keeps a takeover from ending it before this transaction does.
-///
-/// # Errors
-/// [`Kind::Lease`] when another epoch holds it.
-pub(super) async fn hold(client: &Client, epoch: i64) -> Result<()> {
-    let rows = client
-        .query("select 1 from migrate.lease where epoch = $1 for key share", &[&epoch])
-        .await
-        .doing(Kind::Server, || "green's lease cannot be read".into())?;
-    if rows.is_empty() {
-        return Err(Error::new(Kind::Lease, format!("epoch {epoch} no longer holds the lease on green"))
-            .hint("another command took over; `migrate status` names its holder"));
+/// A session by which a takeover finds us. A backend in the middle of a long statement notices by itself, within a
+/// second, that we are gone, and lets go of its locks.
+pub(super) async fn session(info: &ConnInfo, purpose: &str, epoch: i64) -> Result<Client> {
+    let client = connect(&info.acting_as(epoch), purpose).await?;
+    if let Err(error) = client.batch_execute("set client_connection_check_interval = '1s'").await {
+        // Servers on some systems cannot look; then a statement ends before its session does.
+        tracing::debug!(%error, "the server does not look for vanished clients");
     }
-    Ok(())
+    Ok(client)
 }
 
 /// Begins a transaction under the lease.
 ///
 /// # Errors
-/// As [`hold`]; the transaction is then still open and goes with the connection.
+/// [`Kind::Lease`] when another epoch holds it; the transaction is then still open and goes with the connection.
 pub(super) async fn begin(client: &Client, epoch: i64) -> Result<()> {
     client
         .batch_execute("begin")
         .await
         .doing(Kind::Server, || "a transaction cannot be begun on green".into())?;
-    hold(client, epoch).await
+    guard(client, epoch).await
 }
 
 /// Commits what [`begin`] began.

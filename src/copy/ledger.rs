@@ -1,9 +1,10 @@
 //! Green's record of the copy, a row for each table, for `status` and the report.
 
 use super::{lease, rows::CopySpec};
+use crate::engine::journal::lease_lost;
 use crate::error::{Doing, Kind, Result};
-use crate::pg::{connect::connect, name::TableName};
-use tokio_postgres::Client;
+use crate::pg::name::TableName;
+use tokio_postgres::{Client, types::ToSql};
 
 /// Marks a table's row in the caller's transaction.
 pub(super) const MARK_TABLE: &str = include_str!("../../sql/copy/mark_table.sql");
@@ -29,7 +30,7 @@ pub(super) enum Load {
 impl Ledger {
     /// Sets every table of the attempt to `waiting`.
     pub(super) async fn open(spec: &CopySpec) -> Result<Ledger> {
-        let client = connect(&spec.green, "copy ledger").await?;
+        let client = lease::session(&spec.green, "copy ledger", spec.epoch).await?;
         lease::begin(&client, spec.epoch).await?;
         let names: Vec<String> = spec.tables.iter().map(|table| table.green.plain()).collect();
         client
@@ -41,17 +42,34 @@ impl Ledger {
     }
 
     /// Writes how far a table is, and asks whether green's backend `pid` still loads.
+    ///
+    /// # Errors
+    /// [`Kind::Lease`] when another epoch took over.
     pub(super) async fn advance(&self, table: &TableName, rows: u64, bytes: u64, pid: i32) -> Result<Load> {
+        self.write(table, "copying", rows, bytes, pid).await
+    }
+
+    /// Writes that all pieces of a table are there.
+    ///
+    /// # Errors
+    /// As [`Ledger::advance`].
+    pub(super) async fn finish(&self, table: &TableName, rows: u64, bytes: u64) -> Result<()> {
+        self.write(table, "done", rows, bytes, 0).await.map(|_| ())
+    }
+
+    /// One statement, since workers share the connection.
+    async fn write(&self, table: &TableName, state: &str, rows: u64, bytes: u64, pid: i32) -> Result<Load> {
+        let values: [&(dyn ToSql + Sync); 7] =
+            [&self.attempt, &table.plain(), &state, &clamp(rows), &clamp(bytes), &self.epoch, &pid];
         let row = self
             .client
-            .query_one(
-                ADVANCE_TABLE,
-                &[&self.attempt, &table.plain(), &clamp(rows), &clamp(bytes), &self.epoch, &pid],
-            )
+            .query_one(ADVANCE_TABLE, &values)
             .await
             .doing(Kind::Server, || "the copy's ledger cannot be written on green".into())?;
-        let loading: bool = row.get(0);
-        Ok(if loading { Load::Running } else { Load::Ended })
+        if !row.get::<_, bool>("ours") {
+            return Err(lease_lost());
+        }
+        Ok(if row.get("loading") { Load::Running } else { Load::Ended })
     }
 
     /// Commits durably: with it, every commit before it is on green's disk.

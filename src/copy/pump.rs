@@ -77,6 +77,13 @@ impl<'a> Meter<'a> {
         self.run.counts.bytes.fetch_sub(self.piece_bytes, Ordering::Relaxed);
     }
 
+    /// Replaces what was counted from messages by what green counted.
+    fn settle(&mut self, rows: u64) {
+        self.run.counts.rows.fetch_add(rows, Ordering::Relaxed);
+        self.run.counts.rows.fetch_sub(self.piece_rows, Ordering::Relaxed);
+        self.piece_rows = rows;
+    }
+
     async fn advance(&mut self, rows: u64, bytes: u64) -> Result<Load, Error> {
         self.piece_rows += rows;
         self.piece_bytes += bytes;
@@ -134,8 +141,10 @@ pub(super) async fn pump(
             break;
         }
     }
-    timeout(STILL_MAX, sink.as_mut().finish())
+    let rows = timeout(STILL_MAX, sink.as_mut().finish())
         .await
         .map_err(|_| Broken::Still("green"))?
-        .map_err(Broken::Green)
+        .map_err(Broken::Green)?;
+    meter.settle(rows);
+    Ok(rows)
 }

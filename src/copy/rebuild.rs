@@ -7,7 +7,6 @@ use super::{deferred::DeferredKind, lease};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::{Ears, Event};
 use crate::pg::{
-    connect::connect,
     conninfo::ConnInfo,
     name::{Ident, TableName},
 };
@@ -87,13 +86,10 @@ pub async fn rebuild(green: &ConnInfo, spec: RebuildSpec, ears: &Ears) -> Result
 }
 
 async fn open_session(green: &ConnInfo, spec: RebuildSpec) -> Result<Client> {
-    let client = connect(green, "rebuild indexes").await?;
+    let client = lease::session(green, "rebuild indexes", spec.epoch).await?;
     let kilobytes = (spec.memory_bytes / 1024 / spec.workers as u64).clamp(1024, i32::MAX as u64);
     client
-        .batch_execute(&format!(
-            // A backend in the middle of a build notices by itself that we are gone, and lets go of its locks.
-            "set maintenance_work_mem = '{kilobytes}kB'; set client_connection_check_interval = '1s'; set lock_timeout = '10min'"
-        ))
+        .batch_execute(&format!("set maintenance_work_mem = '{kilobytes}kB'; set lock_timeout = '10min'"))
         .await
         .doing(Kind::Server, || "a session for building indexes cannot be prepared on green".into())?;
     Ok(client)

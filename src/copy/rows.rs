@@ -4,11 +4,10 @@
 //! snapshot is gone with us, so the next attempt copies every table again; each is truncated first, hence nothing
 //! is ever there twice.
 
-use super::{ledger::Ledger, lock_watch::LockWatch, pump::Counts, table::TableCopier};
+use super::{lease, ledger::Ledger, lock_watch::LockWatch, pump::Counts, table::TableCopier};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::{Ears, Event};
 use crate::pg::{
-    connect::connect,
     conninfo::ConnInfo,
     name::{Ident, TableName},
 };
@@ -21,6 +20,8 @@ use tokio::time::Instant;
 
 /// How often a table steps aside for a session on blue that waits for our lock, before we give up.
 const YIELDS_MAX: u32 = 12;
+/// Smaller tables stay whole: they are done soon, and FREEZE spares green a later rewrite. In bytes.
+const SPLIT_BYTES_MIN: u64 = 256 << 20;
 /// The longest a table waits before it is tried again.
 const YIELD_PAUSE_MAX: Duration = Duration::from_secs(30);
 
@@ -138,8 +139,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub async fn copy(spec: CopySpec, ears: Ears) -> Result<CopyTotals> {
     refuse_unfit(&spec)?;
     let ledger = Ledger::open(&spec).await?;
-    let watch = LockWatch::start(connect(&spec.blue, "copy lock watch").await?);
-    let waiting = cut(&spec);
+    let watch = LockWatch::start(lease::session(&spec.blue, "copy lock watch", spec.epoch).await?);
+    let waiting = cut(&spec).await?;
     let workers = spec.workers.min(waiting.len());
     let shared = Arc::new(Shared {
         spec,
@@ -165,16 +166,65 @@ pub async fn copy(spec: CopySpec, ears: Ears) -> Result<CopyTotals> {
     Ok(totals)
 }
 
-/// The pieces, the biggest table's first.
-fn cut(spec: &CopySpec) -> VecDeque<Piece> {
+/// The pieces, the biggest table's first. A table that would keep one worker busy while the others have gone home is
+/// cut by blocks; all its pieces read the one snapshot, so no row is in two of them or in none.
+async fn cut(spec: &CopySpec) -> Result<VecDeque<Piece>> {
     let mut tables = spec.tables.clone();
     tables.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.blue.cmp(&b.blue)));
-    let now = Instant::now();
-    let whole = |table| {
-        let run = TableRun { table, counts: Counts::default(), pieces_left: AtomicUsize::new(1) };
-        Piece { run: Arc::new(run), blocks: None, yields: 0, not_before: now }
-    };
-    tables.into_iter().map(whole).collect()
+    let share = tables.iter().map(|table| table.bytes).sum::<u64>() / spec.workers as u64;
+    let mut pieces = VecDeque::new();
+    let mut large = None;
+    for table in tables {
+        let is_large = spec.workers > 1 && table.bytes > share.max(SPLIT_BYTES_MIN);
+        let ranges = if is_large {
+            if large.is_none() {
+                large = Some(TableCopier::connect(spec).await?);
+            }
+            match &large {
+                Some(copier) => split_table(copier, spec, &table).await?,
+                None => Vec::new(),
+            }
+        } else {
+            Vec::new()
+        };
+        pieces.extend(pieces_of(table, ranges));
+    }
+    Ok(pieces)
+}
+
+/// Ranges of blocks for the workers; none for a table that is better left whole. Its pieces cannot each truncate it, so
+/// that is done here.
+async fn split_table(
+    copier: &TableCopier,
+    spec: &CopySpec,
+    table: &CopyTable,
+) -> Result<Vec<(u64, Option<u64>)>> {
+    let blocks = copier.blocks(&table.blue).await.map_err(|error| name_table(error, &table.blue))?;
+    let ranges = ranges(blocks, spec.workers as u64);
+    if !ranges.is_empty() {
+        copier.empty(&table.green, spec.epoch).await.map_err(|error| name_table(error, &table.blue))?;
+    }
+    Ok(ranges)
+}
+
+/// Cuts into equal ranges, the last without an end; nothing when there are fewer blocks than ranges.
+fn ranges(blocks: u64, count: u64) -> Vec<(u64, Option<u64>)> {
+    let size = blocks / count;
+    if size == 0 {
+        return Vec::new();
+    }
+    (0..count).map(|at| (at * size, (at + 1 < count).then_some((at + 1) * size))).collect()
+}
+
+fn pieces_of(table: CopyTable, ranges: Vec<(u64, Option<u64>)>) -> Vec<Piece> {
+    let pieces_left = AtomicUsize::new(ranges.len().max(1));
+    let run = Arc::new(TableRun { table, counts: Counts::default(), pieces_left });
+    let piece = |blocks| Piece { run: run.clone(), blocks, yields: 0, not_before: Instant::now() };
+    if ranges.is_empty() {
+        vec![piece(None)]
+    } else {
+        ranges.into_iter().map(|range| piece(Some(range))).collect()
+    }
 }
 
 fn refuse_unfit(spec: &CopySpec) -> Result<()> {
@@ -203,7 +253,7 @@ async fn work(shared: Arc<Shared>) -> Result<()> {
             .await
             .map_err(|error| name_table(error, &piece.run.table.blue))?;
         match outcome {
-            Outcome::Copied { rows, bytes } => count_in(&shared, &piece, rows, bytes),
+            Outcome::Copied { rows, bytes } => count_in(&shared, &piece, rows, bytes).await?,
             Outcome::Yielded => {
                 put_off(&shared, &mut piece)?;
                 lock(&shared.waiting).push_back(piece);
@@ -213,14 +263,23 @@ async fn work(shared: Arc<Shared>) -> Result<()> {
     Ok(())
 }
 
-fn count_in(shared: &Shared, piece: &Piece, rows: u64, bytes: u64) {
-    let mut totals = lock(&shared.totals);
-    totals.rows += rows;
-    totals.bytes += bytes;
-    if piece.run.pieces_left.fetch_sub(1, Ordering::AcqRel) == 1 {
-        totals.tables += 1;
+async fn count_in(shared: &Shared, piece: &Piece, rows: u64, bytes: u64) -> Result<()> {
+    let is_last = piece.run.pieces_left.fetch_sub(1, Ordering::AcqRel) == 1;
+    {
+        let mut totals = lock(&shared.totals);
+        totals.rows += rows;
+        totals.bytes += bytes;
+        totals.tables += u64::from(is_last);
+    }
+    if is_last {
+        if piece.blocks.is_some() {
+            // A whole table is marked in the transaction that fills it; pieces have no transaction in common.
+            let (rows, bytes) = piece.run.counts.so_far();
+            shared.ledger.finish(&piece.run.table.green, rows, bytes).await?;
+        }
         shared.ears.tell(piece.run.progress(Stage::Done));
     }
+    Ok(())
 }
 
 /// The next piece that may be begun; waits for one that was put off when there is no other.
@@ -267,4 +326,17 @@ fn put_off(shared: &Shared, piece: &mut Piece) -> Result<()> {
 fn name_table(mut error: Error, table: &TableName) -> Error {
     error.what = format!("{}: {}", table.plain(), error.what);
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_cover_every_block_once() {
+        assert_eq!(ranges(10, 3), [(0, Some(3)), (3, Some(6)), (6, None)]);
+        assert_eq!(ranges(2, 2), [(0, Some(1)), (1, None)]);
+        assert!(ranges(1, 2).is_empty());
+        assert!(ranges(0, 2).is_empty());
+    }
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::{Ears, Event};
-use crate::pg::{connect::connect, conninfo::ConnInfo};
+use crate::pg::conninfo::ConnInfo;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio_postgres::Client;
@@ -45,8 +45,8 @@ enum Owners {
 /// Clones blue's schema (everything but rows, publications, subscriptions and schema `migrate`) to green.
 ///
 /// Done already is done: the record in green's manifest is written in the transaction that makes the objects. A crash
-/// or a dropped future leaves nothing on green. Owners are kept when our role may set them, else everything is
-/// ours and a warning says so; grants are kept.
+/// or a dropped future leaves nothing on green. Owners are kept when our role may set them; else everything is ours, who
+/// owns on blue gets all rights on tables and schemas, and a warning says so. Grants are kept.
 ///
 /// # Errors
 /// [`Kind::Request`] naming every role, extension and tablespace that green lacks, before anything is loaded;
@@ -58,7 +58,7 @@ pub async fn clone(
     spec: CloneSpec,
     ears: &Ears,
 ) -> Result<()> {
-    let client = connect(green, "schema clone").await?;
+    let client = lease::session(green, "schema clone", spec.epoch).await?;
     if made::is_recorded(&client, LABEL).await? {
         return Ok(());
     }
@@ -67,7 +67,7 @@ pub async fn clone(
     refuse_missing(&statements, &can)?;
     let owners = choose_owners(&statements, &can, ears);
     let statements: Vec<Statement> =
-        statements.into_iter().filter(|statement| is_wanted(statement, &can, owners)).collect();
+        statements.into_iter().filter_map(|statement| fit(statement, &can, owners)).collect();
     tokio::time::timeout(spec.deadline, load(&client, &statements, spec.epoch)).await.map_err(|_| {
         Error::new(Kind::Deadline, format!("the schema was not loaded within {} s", spec.deadline.as_secs()))
             .hint("nothing of it is on green; look there for who holds locks")
@@ -131,7 +131,7 @@ fn refuse_missing(statements: &[Statement], green: &Green) -> Result<()> {
 fn choose_owners(statements: &[Statement], green: &Green, ears: &Ears) -> Owners {
     let mut others: BTreeSet<&String> = BTreeSet::new();
     for statement in statements {
-        if matches!(statement.does, Does::ChangeOwner | Does::ActAs) {
+        if matches!(statement.does, Does::ChangeOwner { .. } | Does::ActAs) {
             others.extend(statement.roles.iter().filter(|role| !green.may_own.contains(*role)));
         }
     }
@@ -141,21 +141,30 @@ fn choose_owners(statements: &[Statement], green: &Green, ears: &Ears) -> Owners
     let names = others.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     ears.tell(Event::Warning {
         text: format!(
-            "our role on green may not give objects to {names}: it will own everything it clones; grant it those roles to keep the owners"
+            "our role on green may not give objects to {names}: it will own everything it clones, and they get all rights on tables and schemas instead; grant it those roles to keep the owners"
         ),
     });
     Owners::Ours
 }
 
-fn is_wanted(statement: &Statement, green: &Green, owners: Owners) -> bool {
-    match &statement.does {
+/// The statement as green shall get it, if it shall.
+fn fit(mut statement: Statement, green: &Green, owners: Owners) -> Option<Statement> {
+    let wanted = match &mut statement.does {
         Does::CommentExtension | Does::OurTrigger => false,
         Does::CreateSchema(name) => !green.schemas.contains(name),
-        Does::ChangeOwner | Does::ActAs => owners == Owners::AsOnBlue,
+        Does::ChangeOwner { instead } if owners == Owners::Ours => match instead.take() {
+            Some(grant) => {
+                statement.sql = grant;
+                true
+            }
+            None => false,
+        },
+        Does::ActAs => owners == Owners::AsOnBlue,
         // A newer pg_dump sets parameters that an older green does not have.
         Does::Set { parameter, .. } => green.parameters.contains(parameter),
-        Does::CreateExtension(_) | Does::Other => true,
-    }
+        Does::ChangeOwner { .. } | Does::CreateExtension(_) | Does::Other => true,
+    };
+    wanted.then_some(statement)
 }
 
 async fn load(client: &Client, statements: &[Statement], epoch: i64) -> Result<()> {

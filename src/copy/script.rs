@@ -1,8 +1,11 @@
 //! pg_dump's output as single statements, with what each needs from green. Pure.
 
 use crate::error::{Doing, Error, Kind, Result};
+use crate::pg::name::{Ident, TableName};
 use pg_query::NodeEnum;
-use pg_query::protobuf::{GrantStmt, Node, ObjectType, RoleSpec, RoleSpecType};
+use pg_query::protobuf::{
+    AlterOwnerStmt, AlterTableStmt, GrantStmt, Node, ObjectType, RoleSpec, RoleSpecType,
+};
 use std::collections::BTreeSet;
 
 /// One statement of a dump.
@@ -26,7 +29,10 @@ pub(super) enum Does {
     /// Creates a schema.
     CreateSchema(String),
     /// Gives an object to a role.
-    ChangeOwner,
+    ChangeOwner {
+        /// A GRANT that leaves the role what an owner does with rows, for when it cannot own.
+        instead: Option<String>,
+    },
     /// Acts as a role that is not ours, for the grants that follow.
     ActAs,
     /// Sets a parameter for the rest of the session.
@@ -106,11 +112,11 @@ fn classify(node: &NodeEnum) -> Does {
             Does::CommentExtension
         }
         NodeEnum::CreateSchemaStmt(stmt) => Does::CreateSchema(stmt.schemaname.clone()),
-        NodeEnum::AlterOwnerStmt(_) => Does::ChangeOwner,
+        NodeEnum::AlterOwnerStmt(stmt) => Does::ChangeOwner { instead: grant_schema(stmt) },
         NodeEnum::AlterTableStmt(stmt) => {
             let mut commands = stmt.cmds.iter().filter_map(command_of);
-            if commands.clone().any(|command| command.newowner.is_some()) {
-                Does::ChangeOwner
+            if let Some(owner) = commands.clone().find_map(|command| command.newowner.as_ref()) {
+                Does::ChangeOwner { instead: grant_relation(stmt, owner) }
             } else if commands.any(|command| command.name.starts_with("migrate_gate")) {
                 Does::OurTrigger
             } else {
@@ -127,6 +133,21 @@ fn classify(node: &NodeEnum) -> Does {
         },
         _ => Does::Other,
     }
+}
+
+/// On a sequence too, `on table` gives all that the kind of relation has.
+fn grant_relation(stmt: &AlterTableStmt, owner: &RoleSpec) -> Option<String> {
+    let relation = stmt.relation.as_ref()?;
+    let table = TableName::new(&relation.schemaname, &relation.relname);
+    Some(format!("grant all on table {table} to {}", Ident::new(&owner.rolename)))
+}
+
+/// Functions and types are everybody's to use unless a REVOKE says otherwise; schemas are not.
+fn grant_schema(stmt: &AlterOwnerStmt) -> Option<String> {
+    let is_schema = stmt.object_type == ObjectType::ObjectSchema as i32;
+    let schema = stmt.object.as_deref().and_then(string_of).filter(|_| is_schema)?;
+    let owner = &stmt.newowner.as_ref()?.rolename;
+    Some(format!("grant all on schema {} to {}", Ident::new(schema), Ident::new(owner)))
 }
 
 fn command_of(node: &Node) -> Option<&pg_query::protobuf::AlterTableCmd> {
@@ -234,7 +255,16 @@ mod tests {
         assert_eq!(one("COMMENT ON EXTENSION citext IS 'x';").does, Does::CommentExtension);
         assert_eq!(one("COMMENT ON TABLE public.t IS 'x';").does, Does::Other);
         assert_eq!(one("CREATE SCHEMA \"Odd\";").does, Does::CreateSchema("Odd".into()));
-        assert_eq!(one("ALTER TABLE public.t OWNER TO a;").does, Does::ChangeOwner);
+        let owner = |sql| match one(sql).does {
+            Does::ChangeOwner { instead } => instead,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            owner("ALTER SEQUENCE public.\"S\" OWNER TO a;").unwrap(),
+            "grant all on table \"public\".\"S\" to \"a\""
+        );
+        assert_eq!(owner("ALTER SCHEMA s OWNER TO a;").unwrap(), "grant all on schema \"s\" to \"a\"");
+        assert_eq!(owner("ALTER FUNCTION public.f() OWNER TO a;"), None);
         assert_eq!(
             one("SET default_tablespace = fast;").does,
             Does::Set { parameter: "default_tablespace".into(), value: Some("fast".into()) }

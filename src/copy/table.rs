@@ -10,10 +10,7 @@ use super::{
 };
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::Ears;
-use crate::pg::{
-    connect::connect,
-    name::{TableName, literal},
-};
+use crate::pg::name::{TableName, literal};
 use std::collections::HashMap;
 use tokio_postgres::{Client, error::SqlState};
 
@@ -51,7 +48,7 @@ struct Shape {
 
 /// What kind of relation it is, as far as the copy must treat it differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TableShape {
+enum TableShape {
     /// Rows of its own.
     Plain,
     /// Rows in its leaves.
@@ -63,23 +60,35 @@ pub(super) enum TableShape {
 impl TableCopier {
     /// Opens a worker's connections.
     pub(super) async fn connect(spec: &CopySpec) -> Result<TableCopier> {
-        let blue = connect(&spec.blue, "copy").await?;
-        let green = connect(&spec.green, "copy").await?;
-        // A backend that waits for a lock notices by itself that we are gone.
-        const NOTICE: &str = "set client_connection_check_interval = '1s'";
-        blue.batch_execute(NOTICE)
-            .await
-            .doing(Kind::Server, || "blue's session cannot be prepared".into())?;
-        green
-            .batch_execute(NOTICE)
-            .await
-            .doing(Kind::Server, || "green's session cannot be prepared".into())?;
+        let blue = lease::session(&spec.blue, "copy", spec.epoch).await?;
+        let green = lease::session(&spec.green, "copy", spec.epoch).await?;
         green
             .batch_execute("set session_replication_role = replica; set synchronous_commit = off")
             .await
             .map_err(lease::no_replica_role)?;
         let (blue_pid, green_pid) = (pid(&blue).await?, pid(&green).await?);
         Ok(TableCopier { blue, blue_pid, green, green_pid })
+    }
+
+    /// How many blocks a table of blue has.
+    pub(super) async fn blocks(&self, table: &TableName) -> Result<u64> {
+        let row = self
+            .blue
+            .query_one(
+                "select pg_relation_size($1::text::regclass) / current_setting('block_size')::int",
+                &[&table.to_string()],
+            )
+            .await
+            .doing(Kind::Server, || "blue does not tell its size".into())?;
+        Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
+    }
+
+    /// Empties a table of green, in a transaction of its own.
+    pub(super) async fn empty(&self, table: &TableName, epoch: i64) -> Result<()> {
+        lease::begin(&self.green, epoch).await?;
+        let kind = describe(&self.green, "green", table).await?.kind;
+        truncate(&self.green, table, kind).await?;
+        lease::commit(&self.green, "the empty table").await
     }
 
     /// Copies a piece, or steps aside for somebody on blue; then nothing of it is on green.
@@ -212,7 +221,7 @@ fn rewritten_since_snapshot() -> Error {
 }
 
 /// Empties a table of green, in the transaction that is open.
-pub(super) async fn truncate(green: &Client, table: &TableName, kind: TableShape) -> Result<()> {
+async fn truncate(green: &Client, table: &TableName, kind: TableShape) -> Result<()> {
     // ONLY: children of plain inheritance have rows of their own.
     let only = if kind == TableShape::Partitioned { "" } else { "only " };
     green

@@ -3,7 +3,7 @@
 use super::lease;
 use crate::error::{Doing, Kind, Result};
 use crate::event::{Ears, Event};
-use crate::pg::{connect::connect, conninfo::ConnInfo, name::TableName};
+use crate::pg::{conninfo::ConnInfo, name::TableName};
 use std::collections::BTreeSet;
 use tokio_postgres::Client;
 
@@ -17,17 +17,15 @@ const LIST_MATERIALIZED_VIEWS: &str = include_str!("../../sql/copy/list_material
 /// # Errors
 /// [`Kind::Server`] naming the view; [`Kind::Lease`]. Those refreshed until then stay.
 pub async fn refresh(blue: &ConnInfo, green: &ConnInfo, epoch: i64, ears: &Ears) -> Result<u64> {
-    let on_blue = list(&connect(blue, "list materialized views").await?, "blue").await?;
+    let on_blue = list(&lease::session(blue, "list materialized views", epoch).await?, "blue").await?;
     let populated: BTreeSet<&TableName> =
         on_blue.iter().filter(|view| view.populated).map(|view| &view.name).collect();
-    let client = connect(green, "refresh materialized views").await?;
+    let client = lease::session(green, "refresh materialized views", epoch).await?;
     let mut refreshed = 0;
     let on_green = list(&client, "green").await?;
     client
         // Functions in a view find what they name by the role's own search path.
-        .batch_execute(
-            "reset search_path; set client_connection_check_interval = '1s'; set lock_timeout = '10min'",
-        )
+        .batch_execute("reset search_path; set lock_timeout = '10min'")
         .await
         .doing(Kind::Server, || "a session for REFRESH cannot be prepared on green".into())?;
     for view in on_green.iter().filter(|view| populated.contains(&view.name)) {
