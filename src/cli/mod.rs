@@ -13,10 +13,11 @@ mod status;
 mod stop;
 
 use crate::error::{Error, Kind, Result};
-use crate::ui::{Mode, Ui};
+use crate::ui::{Options, Ui};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Moves a live PostgreSQL database to another one, of another version, schema or host, and loses nothing.
 ///
@@ -70,8 +71,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    log_to_stderr(cli.global.verbose);
-    let ui = Ui::new(if cli.global.json { Mode::Json } else { Mode::Auto }, cli.global.yes);
+    let ui = Arc::new(Ui::new(Options { json: cli.global.json, yes: cli.global.yes }));
+    log_among_talk(&ui, cli.global.verbose);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -81,7 +82,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let outcome = runtime.block_on(dispatch(cli.command, &ui));
-    ui.close();
+    ui.flush();
     // Background tasks (a follower that is still connecting) must not hold the exit up.
     runtime.shutdown_background();
     match outcome {
@@ -93,7 +94,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-async fn dispatch(command: Command, ui: &Ui) -> Result<ExitCode> {
+async fn dispatch(command: Command, ui: &Arc<Ui>) -> Result<ExitCode> {
     match command {
         Command::Plan(args) => plan::run(args, ui).await,
         Command::Check(args) => check::run(args, ui).await,
@@ -127,7 +128,7 @@ pub fn reference() -> String {
 }
 
 /// `MIGRATE_LOG` takes tracing's directives; `-v` is for those who do not know them.
-fn log_to_stderr(verbose: u8) {
+fn log_among_talk(ui: &Ui, verbose: u8) {
     let fallback = match verbose {
         0 => "error",
         1 => "migrate=info",
@@ -135,5 +136,9 @@ fn log_to_stderr(verbose: u8) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("MIGRATE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(fallback));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let logs = ui.logs();
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(move || logs.clone());
+    // A second subscriber in one process is a test's; the first one stays.
+    let _ = subscriber.try_init();
 }

@@ -1,8 +1,9 @@
 use super::brief::{self, PlanFile};
 use crate::error::Result;
 use crate::journey::report::{self, Report};
-use crate::ui::{Ui, numbers};
+use crate::ui::{Mode, Ui, amount};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Show what happened, when, with evidence.
 #[derive(Debug, clap::Args)]
@@ -21,7 +22,7 @@ pub enum Format {
     Json,
 }
 
-pub async fn run(args: ReportArgs, ui: &Ui) -> Result<ExitCode> {
+pub async fn run(args: ReportArgs, ui: &Arc<Ui>) -> Result<ExitCode> {
     let brief = brief::read_valid(&args.plan.plan)?;
     let report = report::open_and_read(&brief.plan).await?;
     show(ui, &report, args.format)?;
@@ -29,10 +30,10 @@ pub async fn run(args: ReportArgs, ui: &Ui) -> Result<ExitCode> {
 }
 
 pub(super) fn show(ui: &Ui, report: &Report, format: Format) -> Result<()> {
-    if format == Format::Json || ui.is_json() {
-        ui.print_json(report)
+    if format == Format::Json || ui.mode() == Mode::Json {
+        ui.json(report)
     } else {
-        ui.print(&render(report));
+        ui.data(&render(report))?;
         Ok(())
     }
 }
@@ -42,7 +43,7 @@ fn render(report: &Report) -> String {
         format!("{}, attempt {}, fingerprint {}\n", report.plan, report.attempt, report.fingerprint);
     let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<12} {value}\n"));
     if let Some(copy) = &report.copy {
-        line("copied", format!("{} tables, {} rows, {}", copy.tables, copy.rows, numbers::bytes(copy.bytes)));
+        line("copied", format!("{} tables, {} rows, {}", copy.tables, copy.rows, amount::bytes(copy.bytes)));
     }
     if let Some(fence) = &report.fence {
         line(

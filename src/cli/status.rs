@@ -2,8 +2,9 @@ use super::brief::{self, PlanFile};
 use crate::engine::status::Status as Progress;
 use crate::error::Result;
 use crate::journey::status::{self, Status};
-use crate::ui::{Ui, numbers};
+use crate::ui::{Mode, Ui, amount};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Show where the migration is, what it waits for, and what to type next. Needs no lease.
 #[derive(Debug, clap::Args)]
@@ -12,13 +13,13 @@ pub struct StatusArgs {
     plan: PlanFile,
 }
 
-pub async fn run(args: StatusArgs, ui: &Ui) -> Result<ExitCode> {
+pub async fn run(args: StatusArgs, ui: &Arc<Ui>) -> Result<ExitCode> {
     let brief = brief::read_valid(&args.plan.plan)?;
     let status = status::read(&brief.plan, &brief.sql_files).await?;
-    if ui.is_json() {
-        ui.print_json(&status)?;
+    if ui.mode() == Mode::Json {
+        ui.json(&status)?;
     } else {
-        ui.print(&render(&status));
+        ui.data(&render(&status))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -38,14 +39,14 @@ fn render(status: &Status) -> String {
                 copy.tables_done,
                 copy.tables,
                 copy.rows,
-                numbers::bytes(copy.bytes.unsigned_abs())
+                amount::bytes(copy.bytes.unsigned_abs())
             ),
         );
     }
     if let Some(follow) = &status.follow {
         let lag = follow
             .lag_bytes
-            .map_or_else(|| "blue cannot be reached".into(), |lag| format!("{} behind", numbers::bytes(lag)));
+            .map_or_else(|| "blue cannot be reached".into(), |lag| format!("{} behind", amount::bytes(lag)));
         let reader = match follow.active {
             Some(true) => "followed",
             Some(false) => "followed by nobody",
@@ -56,7 +57,7 @@ fn render(status: &Status) -> String {
             format!("at {}, {lag}, {} transactions, {reader}", follow.commit_lsn, follow.transactions),
         );
         if let Some(retained) = follow.retained_wal_bytes {
-            line("kept WAL", format!("{} on blue", numbers::bytes(retained.unsigned_abs())));
+            line("kept WAL", format!("{} on blue", amount::bytes(retained.unsigned_abs())));
         }
     }
     if let Some(gate) = &status.blue_gate {
