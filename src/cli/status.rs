@@ -1,4 +1,7 @@
-use super::brief::{self, PlanFile};
+use super::{
+    brief::{self, PlanFile},
+    report::Format,
+};
 use crate::engine::status::Status as Progress;
 use crate::error::Result;
 use crate::journey::status::{self, Status};
@@ -11,12 +14,15 @@ use std::sync::Arc;
 pub struct StatusArgs {
     #[command(flatten)]
     plan: PlanFile,
+    /// Text for people, JSON for programs
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
 pub async fn run(args: StatusArgs, ui: &Arc<Ui>) -> Result<ExitCode> {
     let brief = brief::read_valid(&args.plan.plan)?;
     let status = status::read(&brief.plan, &brief.sql_files).await?;
-    if ui.mode() == Mode::Json {
+    if args.format == Format::Json || ui.mode() == Mode::Json {
         ui.json(&status)?;
     } else {
         ui.data(&render(&status))?;

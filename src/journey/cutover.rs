@@ -161,7 +161,7 @@ async fn warm_up(session: &Session) -> Result<()> {
     world.start_following().await?;
     world.start_capturing().await?;
     let began = Instant::now();
-    let allowed = gates::lag_max_bytes(world);
+    let allowed = gates::lag_max_bytes(&world.plan);
     loop {
         world.followers_health().await?;
         let applied = {

@@ -4,7 +4,7 @@
 
 use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::catalog;
-use crate::plan::{Gate, Side};
+use crate::plan::{Gate, Plan, Side};
 use crate::step::world::World;
 use std::time::Duration;
 
@@ -61,14 +61,14 @@ pub fn refuse(seen: &[Seen]) -> Result<()> {
 }
 
 /// The lag the plan allows.
-pub fn lag_max_bytes(world: &World) -> u64 {
-    world.plan.cutover.gates.iter().find_map(|gate| gate.lag_max).map_or(LAG_MAX_BYTES, |size| size.0)
+pub fn lag_max_bytes(plan: &Plan) -> u64 {
+    plan.cutover.gates.iter().find_map(|gate| gate.lag_max).map_or(LAG_MAX_BYTES, |size| size.0)
 }
 
 /// Both what green has not applied and what blue has not decoded: measured to the end of what is *inserted*, since
 /// `sent = replayed` says nothing about a transaction that is still being decoded.
 async fn lag(world: &World) -> Result<Seen> {
-    let allowed = lag_max_bytes(world);
+    let allowed = lag_max_bytes(&world.plan);
     let lag_bytes = {
         let follower = world.follower.lock().await;
         let applied = follower.as_ref().map(|follower| follower.status().borrow().applied);

@@ -95,7 +95,7 @@ async fn follow(session: &Session, until: Until, mut stop: watch::Receiver<bool>
             let follower = world.follower.lock().await;
             let status = follower.as_ref().map(|follower| follower.status().borrow().clone());
             if status.is_some_and(|status| {
-                status.durable >= goal && status.lag_bytes <= gates::lag_max_bytes(world)
+                status.durable >= goal && status.lag_bytes <= gates::lag_max_bytes(&world.plan)
             }) {
                 return Ok(Ended::CaughtUp);
             }

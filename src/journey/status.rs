@@ -1,6 +1,6 @@
 //! `status`: where we are, what we wait for. Reads only, and needs no lease.
 
-use super::session;
+use super::{gates, session};
 use crate::engine::{Record, journal, lease, pin::Pin};
 use crate::error::{Doing, Kind, Result};
 use crate::pg::{connect, lsn::Lsn};
@@ -22,6 +22,8 @@ pub struct Status {
     pub summary: String,
     /// What to type next.
     pub next: String,
+    /// The copy is done, and green follows within the lag that the plan's gates allow.
+    pub caught_up: bool,
     /// Who is at work.
     pub holder: Option<String>,
     /// Each phase, with its steps.
@@ -94,7 +96,14 @@ pub async fn read(plan: &Plan, sql_files: &[SqlFile]) -> Result<Status> {
     };
     let phases = phases(&runbook, &record);
     let (summary, next) = outlook(&runbook, &record, holder.is_some());
+    let follow = follow(&green, blue.as_ref(), &attempt).await?;
+    let copied = record.is_done(runbook.phase(PhaseName::Replicate));
+    let within = |follow: &FollowStatus| {
+        follow.active == Some(true)
+            && follow.lag_bytes.is_some_and(|lag_bytes| lag_bytes <= gates::lag_max_bytes(plan))
+    };
     Ok(Status {
+        caught_up: copied && follow.as_ref().is_some_and(within),
         plan: plan.name.clone(),
         attempt: Some(pin.attempt),
         fingerprint: Some(pin.fingerprint.clone()),
@@ -103,7 +112,7 @@ pub async fn read(plan: &Plan, sql_files: &[SqlFile]) -> Result<Status> {
         holder: holder.map(|holder| format!("{} (epoch {})", holder.name, holder.epoch)),
         phases,
         copy: copy(&green, &pin).await?,
-        follow: follow(&green, blue.as_ref(), &attempt).await?,
+        follow,
         blue_gate: match &blue {
             Some(blue) => gate(blue).await?,
             None => None,
@@ -119,6 +128,7 @@ fn not_begun(plan: &Plan) -> Status {
         fingerprint: None,
         summary: "nothing has begun, or all is finished".into(),
         next: "migrate plan, then migrate replicate".into(),
+        caught_up: false,
         holder: None,
         phases: Vec::new(),
         copy: None,

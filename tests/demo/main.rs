@@ -144,7 +144,7 @@ async fn operate(
     operator.run("status", &[]).await?;
     operator.run("report", &[]).await?;
     let report = operator.json("report").await.context("the report as JSON")?;
-    operator.run("finish", &[]).await?;
+    operator.run("finish", &["--yes"]).await?;
     tokio::time::sleep(pause / 2).await;
     Ok(report)
 }
