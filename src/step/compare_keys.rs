@@ -89,11 +89,11 @@ fn rows_sql(name: &TableName, table: &ReplicatedTable) -> String {
         .key
         .iter()
         .zip(&wanted)
-        .map(|(column, text)| format!("{}, {text}", literal(column.as_str())))
+        .map(|(column, text)| format!("{}, wanted.{text}", literal(column.as_str())))
         .collect();
     let joined: Vec<String> = table.key.iter().map(|column| format!("t.{column} = k.{column}")).collect();
     format!(
-        "select at, row({})::text as row from unnest({}) with ordinality as wanted ({}, at) \
+        "select wanted.at, row({})::text as row from unnest({}) with ordinality as wanted ({}, at) \
          cross join lateral jsonb_populate_record(null::{name}, jsonb_build_object({})) k join {name} t on {}",
         row.join(", "),
         parameters.join(", "),

@@ -225,6 +225,13 @@ impl World {
         Ok(())
     }
 
+    /// From now on green's commits are durable when they return: the fence must not wait for a flush to come by.
+    pub async fn follow_durably(&self) {
+        if let Some(follower) = self.follower.lock().await.as_ref() {
+            follower.durable(true);
+        }
+    }
+
     /// Stops following at a batch boundary.
     pub async fn stop_following(&self) -> Result<()> {
         match self.follower.lock().await.take() {
@@ -265,7 +272,8 @@ impl World {
     pub async fn followers_health(&self) -> Result<()> {
         let follower = self.follower.lock().await;
         let failed = match follower.as_ref() {
-            Some(follower) => follower.failure(),
+            Some(follower) if follower.status().borrow().failed.is_some() => Some(follower.wait_failed().await),
+            Some(_) => None,
             None => None,
         };
         if let Some(error) = failed {
