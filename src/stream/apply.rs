@@ -141,6 +141,11 @@ impl<'m> Applier<'m> {
     }
 
     /// Whether a commit is durable on green when it returns.
+    pub fn is_synchronous(&self) -> bool {
+        self.synchronous
+    }
+
+    /// Makes commits durable when they return, or not.
     pub async fn set_synchronous(&mut self, synchronous: bool) -> Result<()> {
         if synchronous != self.synchronous {
             let value = if synchronous { "on" } else { "off" };

@@ -307,6 +307,7 @@ async fn an_idle_slot_holds_no_wal_and_feedback_never_passes_progress() {
 async fn nothing_is_confirmed_that_green_did_not_flush() {
     let scene = Scene::set(Pair::fresh("unflushed").await, BANK, &BANK_TABLES).await;
     let follower = scene.follow();
+    scene.drained(&follower, "start").await;
     let mut status = follower.status();
     let began = Instant::now();
     let mut behind = 0;

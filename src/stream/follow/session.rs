@@ -37,7 +37,7 @@ pub(super) async fn run(
     blue: &mut Option<Identity>,
 ) -> Result<()> {
     let spec = &shared.spec;
-    let watch = SlotWatch::connect(&spec.blue, &spec.slot, spec.retained_wal_max_bytes).await?;
+    let watch = SlotWatch::connect(&spec.blue, &spec.slot).await?;
     let state = watch.look().await?;
     let mut applier = Applier::connect(&spec.green, &spec.slot, spec.epoch, memory).await?;
     let progress = check_progress(shared, applier.read_progress().await?, &state)?;
@@ -52,7 +52,9 @@ pub(super) async fn run(
         )
         .await?;
 
-    let start = Feedback { durable: progress.position, applied: progress.position };
+    // What a row on green says was read by a new session, but its commit may not be flushed yet: only the slot's own
+    // position counts as durable until a flush is seen.
+    let start = Feedback { durable: state.confirmed, applied: progress.position };
     let (feedback, feedback_seen) = watch::channel(start);
     let (quit, quit_seen) = watch::channel(false);
     let (sender, parcels) = mpsc::channel(WAITING_PARCELS);
@@ -70,8 +72,6 @@ pub(super) async fn run(
         markers: progress.marker.map(|marker| (marker, progress.position)).into_iter().collect(),
         ..Applied::default()
     };
-    // What a row on green says is durable: it was read by a new session, but its commit may not be flushed yet, so
-    // only the slot's own position counts until the first flush is seen.
     shared.applied(&resumed, state.confirmed);
     let pulse = Pulse::default();
     let session = Session {
@@ -86,9 +86,14 @@ pub(super) async fn run(
         idle_written: Instant::now(),
         pulse: &pulse,
     };
-    tokio::select! {
-        outcome = session.apply(reading, progress.position) => outcome,
-        error = look_again_and_again(&watch, shared, &pulse) => Err(error),
+    let ending = tokio::select! {
+        outcome = session.apply(reading, progress.position) => return outcome,
+        ending = look_again_and_again(&watch, shared, &pulse) => ending,
+    };
+    // By now the session is gone and the slot free.
+    match ending {
+        Ending::Broken(error) => Err(error),
+        Ending::HoldsTooMuch { retained_bytes } => Err(watch.give_up(retained_bytes).await),
     }
 }
 
@@ -123,6 +128,12 @@ fn check_identity(known: &mut Option<Identity>, found: Identity) -> Result<()> {
     }
 }
 
+/// Why the watching side ends a session.
+enum Ending {
+    Broken(Error),
+    HoldsTooMuch { retained_bytes: u64 },
+}
+
 /// What the applying side lets the watching side see.
 #[derive(Default)]
 struct Pulse {
@@ -150,15 +161,18 @@ impl Pulse {
 }
 
 /// Watches the slot for as long as the session lives, and tells the lag.
-async fn look_again_and_again(watch: &SlotWatch, shared: &Shared, pulse: &Pulse) -> Error {
+async fn look_again_and_again(watch: &SlotWatch, shared: &Shared, pulse: &Pulse) -> Ending {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         let state = match watch.look().await {
             Ok(state) => state,
-            Err(error) => return error,
+            Err(error) => return Ending::Broken(error),
         };
+        if state.retained_bytes > shared.spec.retained_wal_max_bytes {
+            return Ending::HoldsTooMuch { retained_bytes: state.retained_bytes };
+        }
         shared.status.send_modify(|status| {
             status.blue_end = status.blue_end.max(state.wal_end);
             status.lag_bytes = status.blue_end.bytes_since(status.applied);
@@ -223,10 +237,10 @@ struct Session<'s> {
 impl Session<'_> {
     /// Applies until the reader ends or a stop is wished.
     async fn apply(mut self, reading: Reading, from: Lsn) -> Result<()> {
-        self.obey().await?;
         // The row we go on from may be committed and not flushed.
         let (inserted, _) = self.applier.read_wal().await?;
         self.unflushed.push_back((inserted, from));
+        self.wishes.mark_changed();
         loop {
             if self.wishes.has_changed().unwrap_or(true) && self.obey().await? {
                 return self.stop(reading).await;
@@ -278,7 +292,7 @@ impl Session<'_> {
         if let Some(time) = applied.commit_time {
             self.pulse.newest_micros.store(time.unix_micros(), Ordering::Relaxed);
         }
-        if self.wishes.borrow().synchronous {
+        if self.applier.is_synchronous() {
             // This commit was flushed, and with it everything before it.
             self.unflushed.clear();
             self.durable = applied.position;
