@@ -22,6 +22,9 @@ use tokio::task::JoinHandle;
 /// How many markers are remembered: a caller asks for one it wrote a moment ago.
 const MARKERS_KEPT: usize = 64;
 
+/// How long a wish for durability may take: a batch is half a second, a transaction of blue may be longer.
+const WISH_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What to follow.
 #[derive(Debug, Clone)]
 pub struct FollowSpec {
@@ -60,6 +63,8 @@ pub struct FollowStatus {
     pub rows: u64,
     /// Missing rows that were exempt.
     pub exempted: u64,
+    /// Commits on green are durable at once.
+    pub synchronous: bool,
     /// WAL bytes between blue's end and what green has.
     pub lag_bytes: u64,
     /// Age of the newest transaction applied, by blue's clock; 0 when green has all that blue sent.
@@ -119,9 +124,21 @@ impl Follower {
     }
 
     /// Whether commits on green are durable at once (`synchronous_commit`): slower, and wanted before the fence, where
-    /// the marker's arrival must be durable without a further wait.
-    pub fn durable(&self, at_once: bool) {
+    /// the marker's arrival must be durable without a further wait. Returns when it is in force.
+    ///
+    /// # Errors
+    /// [`Kind::Deadline`] when it is not within ten seconds: the batch that runs is too long, or green does not answer.
+    /// Its own error when the follower has failed.
+    pub async fn durable(&self, at_once: bool) -> Result<()> {
         self.wish.send_modify(|wish| wish.synchronous = at_once);
+        let mut status = self.status();
+        let in_force = status.wait_for(|status| status.synchronous == at_once || status.failed.is_some());
+        match tokio::time::timeout(WISH_TIMEOUT, in_force).await {
+            Ok(Ok(status)) if status.failed.is_none() => Ok(()),
+            Ok(_) => Err(self.take_failure()),
+            Err(_) => Err(Error::new(Kind::Deadline, "the follower did not change how durable its commits are in time")
+                .hint("Wait until green has caught up, and look for what it waits for in pg_stat_activity on green.")),
+        }
     }
 
     /// Keys whose rows may be missing on green when a change of them comes, since another part of ours removed them.
@@ -192,6 +209,12 @@ impl Follower {
             )
             .hint("Nothing is lost: the next one goes on from green's progress.")),
         }
+    }
+
+    /// Why it failed, if it did. The full error is given once; later it is a sentence.
+    pub fn failure(&self) -> Option<Error> {
+        let failed = self.shared.status.borrow().failed.is_some();
+        failed.then(|| self.take_failure())
     }
 
     /// Waits until it fails, and says why. The full error is given once; later it is a sentence.

@@ -17,19 +17,6 @@ pub struct Progress {
     pub rows: u64,
 }
 
-/// Says, when the first copy is complete, that green holds exactly what blue had at the slot's consistent point. A
-/// progress that is there already stays.
-///
-/// # Errors
-/// [`Kind::Server`].
-pub async fn begin(green: &impl GenericClient, slot: &str, consistent_point: Lsn) -> Result<()> {
-    green
-        .execute(include_str!("../../sql/stream/begin_progress.sql"), &[&slot, &consistent_point.to_string()])
-        .await
-        .doing(Kind::Server, || format!("cannot write the progress of slot `{slot}` on green"))?;
-    Ok(())
-}
-
 /// Reads the progress; `None` when no copy handed over to this slot.
 ///
 /// # Errors

@@ -39,7 +39,9 @@ impl Scene {
             (ConnInfo::parse(&pair.blue_url()).unwrap(), ConnInfo::parse(&pair.green_url()).unwrap());
         let mut conn = ReplicationConn::connect(&blue_info, "slot").await.unwrap();
         let slot = conn.create_slot("follow_slot", PATIENCE).await.unwrap();
-        progress::begin(&green, "follow_slot", slot.consistent_point).await.unwrap();
+        let begin =
+            "insert into migrate.progress (slot, commit_lsn) values ('follow_slot', $1::text::pg_lsn)";
+        green.execute(begin, &[&slot.consistent_point.to_string()]).await.unwrap();
         let follow = |(name, key): &(&str, &[&str])| FollowTable {
             blue: TableName::new("public", *name),
             green: TableName::new("public", *name),
@@ -229,8 +231,8 @@ async fn interruptions_of_every_kind_apply_each_transaction_once() {
             // As a crash of ours.
             0 => drop(follower),
             1 => {
-                follower.durable(true);
-                follower.stop(PATIENCE).await.unwrap_or_else(|error| panic!("{:?}", error.chain())).applied;
+                follower.durable(true).await.unwrap();
+                follower.stop(PATIENCE).await.unwrap_or_else(|error| panic!("{:?}", error.chain()));
             }
             // Connections die under it, and it goes on by itself.
             2 => {
@@ -324,7 +326,7 @@ async fn nothing_is_confirmed_that_green_did_not_flush() {
     }
     // Otherwise the test looked at nothing.
     assert!(behind > 0, "commits were durable at once");
-    follower.durable(true);
+    follower.durable(true).await.unwrap();
     scene.drained(&follower, "end").await;
 }
 
@@ -466,4 +468,46 @@ async fn the_lag_is_told_and_becomes_nothing() {
     assert!(bytes < 1 << 20 && seconds == 0.0, "{lags:?}");
     let status = follower.stop(PATIENCE).await.unwrap();
     assert_eq!((status.rows, status.transactions), (1000, 2));
+}
+
+/// Not a test of right or wrong: how fast a backlog is applied. `cargo test --test it -- --ignored backlog --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn a_backlog_is_applied_at_this_speed() {
+    let ddl = "create table public.accounts (aid int primary key, bid int, abalance int, filler char(84));
+        create table public.tellers (tid int primary key, bid int, tbalance int, filler char(84));
+        create table public.branches (bid int primary key, bbalance int, filler char(88));
+        create table public.history (hid bigserial primary key, tid int, bid int, aid int, delta int, mtime timestamp, filler char(22));
+        insert into public.accounts select n, 1, 0, '' from generate_series(1, 100000) n;
+        insert into public.tellers select n, 1, 0, '' from generate_series(1, 10) n;
+        insert into public.branches values (1, 0, '')";
+    let tables: [(&str, &[&str]); 4] =
+        [("accounts", &["aid"]), ("tellers", &["tid"]), ("branches", &["bid"]), ("history", &["hid"])];
+    let scene = Scene::set(Pair::fresh("speed").await, ddl, &tables).await;
+    scene
+        .run(
+            "create procedure public.tpcb(count int) language plpgsql as $$ begin for n in 1..count loop
+            update accounts set abalance = abalance + 1 where aid = 1 + (n * 7919) % 100000;
+            update tellers set tbalance = tbalance + 1 where tid = 1 + n % 10;
+            update branches set bbalance = bbalance + 1 where bid = 1;
+            insert into history (tid, bid, aid, delta, mtime) values (1, 1, 1, 1, now());
+            commit; end loop; end $$; set synchronous_commit = off; call public.tpcb(20000)",
+        )
+        .await;
+    measure(&scene, "small transactions: 20 000 of 4 rows", 80_000.0).await;
+    scene
+        .run("insert into history (tid, bid, aid, delta, mtime) select 1, 1, 1, 1, now() from generate_series(1, 200000)")
+        .await;
+    measure(&scene, "one transaction of 200 000 inserts", 200_000.0).await;
+    scene.run("update accounts set abalance = abalance + 1").await;
+    measure(&scene, "one transaction of 100 000 updates", 100_000.0).await;
+}
+
+async fn measure(scene: &Scene, what: &str, rows: f64) {
+    let began = Instant::now();
+    let follower = scene.follow();
+    scene.drained(&follower, what).await;
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{what}: {seconds:.2} s, {:.0} rows/s", rows / seconds);
+    follower.stop(PATIENCE).await.unwrap();
 }

@@ -265,6 +265,9 @@ impl Session<'_> {
     async fn obey(&mut self) -> Result<bool> {
         let wish = *self.wishes.borrow_and_update();
         self.applier.set_synchronous(wish.synchronous).await?;
+        self.shared.status.send_if_modified(|status| {
+            std::mem::replace(&mut status.synchronous, wish.synchronous) != wish.synchronous
+        });
         Ok(wish.stop)
     }
 
