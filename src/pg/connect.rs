@@ -216,7 +216,9 @@ pub(super) fn no_answer(info: &ConnInfo) -> Error {
 
 fn explain_client_error(info: &ConnInfo, error: tokio_postgres::Error) -> Error {
     let code = error.code().map(|code| code.code().to_owned());
-    let missing_password = error.to_string().contains("password missing");
+    // tokio-postgres has no code for it.
+    let missing_password =
+        std::error::Error::source(&error).is_some_and(|source| source.to_string() == "password missing");
     match error.into_source().map(|source| source.downcast::<Error>()) {
         Some(Ok(ours)) => *ours,
         Some(Err(source)) => explain_refusal(info, code.as_deref(), missing_password).source(source),

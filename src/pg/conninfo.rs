@@ -250,7 +250,7 @@ impl ConnInfo {
 
     /// The password we log in with, for those who log in elsewhere in our name (a probe through a pooler).
     pub fn password(&self) -> Option<&str> {
-        self.password.as_ref().map(|password| secrecy::ExposeSecret::expose_secret(password))
+        self.password.as_ref().map(ExposeSecret::expose_secret)
     }
 
     /// The database's name.

@@ -1,57 +1,327 @@
-use crate::error::*;
-use crate::event::Ears;
-use crate::pg::{conninfo::ConnInfo, lsn::Lsn, name::*};
+//! The follower: keeps green up with blue until it is told to stop, through broken connections.
+
+mod session;
+mod trouble;
+
+pub use super::dirty::DirtyKey;
+pub use super::shape::FollowTable;
+
+use super::apply::{Applied, Memory};
+use super::dirty::DirtyKeys;
+use crate::error::{Error, Kind, Result};
+use crate::event::{Ears, Event};
+use crate::pg::conninfo::ConnInfo;
+use crate::pg::lsn::Lsn;
+use crate::pg::replication::Identity;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-pub struct FollowTable {
-    pub blue: TableName,
-    pub green: TableName,
-    pub key: Vec<Ident>,
-}
+use tokio::task::JoinHandle;
+
+/// How many markers are remembered: a caller asks for one it wrote a moment ago.
+const MARKERS_KEPT: usize = 64;
+
+/// How long a wish for durability may take: a batch is half a second, a transaction of blue may be longer.
+const WISH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What to follow.
+#[derive(Debug, Clone)]
 pub struct FollowSpec {
+    /// Where changes come from.
     pub blue: ConnInfo,
+    /// Where they go.
     pub green: ConnInfo,
+    /// The slot on blue.
     pub slot: String,
+    /// The publication on blue.
     pub publication: String,
+    /// Our lease on green.
     pub epoch: i64,
+    /// The tables of the publication; a change of any other stops us.
     pub tables: Vec<FollowTable>,
+    /// How many of the keys changed last are kept for [`Follower::dirty_keys`].
     pub dirty_keys: usize,
+    /// When the slot holds more of blue's WAL than this, it is dropped.
     pub retained_wal_max_bytes: u64,
 }
-#[derive(Clone, Default)]
+
+/// How far we are.
+#[derive(Debug, Clone, Default)]
 pub struct FollowStatus {
+    /// Visible on green: every blue transaction that ended at or before this position.
     pub applied: Lsn,
+    /// The same, and it survives a crash of green.
     pub durable: Lsn,
+    /// Where blue's log ends, as far as we have heard.
+    pub blue_end: Lsn,
+    /// The newest marker applied.
+    pub marker: Option<String>,
+    /// Blue transactions applied by this follower.
+    pub transactions: u64,
+    /// Row changes applied by this follower.
+    pub rows: u64,
+    /// Missing rows that were exempt.
+    pub exempted: u64,
+    /// Commits on green are durable at once.
+    pub synchronous: bool,
+    /// WAL bytes between blue's end and what green has.
     pub lag_bytes: u64,
+    /// Age of the newest transaction applied, by blue's clock; 0 when green has all that blue sent.
+    pub lag_seconds: f64,
+    /// Why we stopped, when we did not do so by request.
     pub failed: Option<String>,
 }
-pub struct DirtyKey {
-    pub table: TableName,
-    pub key: Vec<String>,
+
+/// What the caller wants of the running task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Wish {
+    stop: bool,
+    synchronous: bool,
 }
+
+/// What the task and its callers share.
+struct Shared {
+    spec: FollowSpec,
+    ears: Ears,
+    status: watch::Sender<FollowStatus>,
+    markers: Mutex<VecDeque<(String, Lsn)>>,
+    dirty: Arc<Mutex<DirtyKeys>>,
+    exempt: Arc<Mutex<HashSet<DirtyKey>>>,
+    failure: Mutex<Option<Error>>,
+}
+
+/// A running follower. Dropping it stops the task where it is, which is as safe as a crash: whatever was not committed
+/// with its progress is applied again.
 pub struct Follower {
-    rx: watch::Receiver<FollowStatus>,
+    shared: Arc<Shared>,
+    wish: watch::Sender<Wish>,
+    task: JoinHandle<()>,
 }
+
 impl Follower {
-    pub fn start(_: FollowSpec, _: Ears) -> Follower {
-        todo!()
+    /// Starts following from green's progress row, in a task of its own. What goes wrong, at once or later, is in the
+    /// status and in [`Follower::wait_failed`].
+    pub fn start(spec: FollowSpec, ears: Ears) -> Follower {
+        let dirty = Arc::new(Mutex::new(DirtyKeys::new(spec.dirty_keys)));
+        let shared = Arc::new(Shared {
+            spec,
+            ears,
+            status: watch::Sender::new(FollowStatus::default()),
+            markers: Mutex::default(),
+            dirty,
+            exempt: Arc::default(),
+            failure: Mutex::default(),
+        });
+        let (wish, wishes) = watch::channel(Wish::default());
+        let task = tokio::spawn(run(Arc::clone(&shared), wishes));
+        Follower { shared, wish, task }
     }
+
+    /// How far it is, now and from now on.
     pub fn status(&self) -> watch::Receiver<FollowStatus> {
-        self.rx.clone()
+        self.shared.status.subscribe()
     }
+
+    /// Whether commits on green are durable at once (`synchronous_commit`): slower, and wanted before the fence, where
+    /// the marker's arrival must be durable without a further wait. Returns when it is in force.
+    ///
+    /// # Errors
+    /// [`Kind::Deadline`] when it is not within ten seconds: the batch that runs is too long, or green does not answer.
+    /// Its own error when the follower has failed.
+    pub async fn durable(&self, at_once: bool) -> Result<()> {
+        self.wish.send_modify(|wish| wish.synchronous = at_once);
+        let mut status = self.status();
+        let in_force = status.wait_for(|status| status.synchronous == at_once || status.failed.is_some());
+        match tokio::time::timeout(WISH_TIMEOUT, in_force).await {
+            Ok(Ok(status)) if status.failed.is_none() => Ok(()),
+            Ok(_) => Err(self.take_failure()),
+            Err(_) => Err(Error::new(Kind::Deadline, "the follower did not change how durable its commits are in time")
+                .hint("Wait until green has caught up, and look for what it waits for in pg_stat_activity on green.")),
+        }
+    }
+
+    /// Keys whose rows may be missing on green when a change of them comes, since another part of ours removed them.
+    pub fn exempt(&self, keys: impl IntoIterator<Item = DirtyKey>) {
+        lock(&self.shared.exempt).extend(keys);
+    }
+
+    /// The last distinct keys it changed, oldest first.
     pub fn dirty_keys(&self) -> Vec<DirtyKey> {
-        vec![]
+        lock(&self.shared.dirty).list()
     }
-    pub async fn wait_for_marker(&self, _: &str, _: Duration) -> Result<Lsn> {
-        todo!()
+
+    /// Waits until a marker (`pg_logical_emit_message(true, 'migrate', marker)` on blue) and all that blue committed
+    /// before it are durable on green. Gives the end of the marker's commit.
+    ///
+    /// # Errors
+    /// [`Kind::Deadline`] when it did not come in time; the follower goes on. Its own error when it failed.
+    pub async fn wait_for_marker(&self, marker: &str, deadline: Duration) -> Result<Lsn> {
+        let mut status = self.status();
+        let arrived = async {
+            loop {
+                let (durable, failed) = {
+                    let now = status.borrow_and_update();
+                    (now.durable, now.failed.is_some())
+                };
+                let found = lock(&self.shared.markers)
+                    .iter()
+                    .rev()
+                    .find(|(text, _)| text == marker)
+                    .map(|(_, at)| *at);
+                match found {
+                    Some(position) if position <= durable => return Ok(position),
+                    _ if failed => return Err(self.take_failure()),
+                    _ => {}
+                }
+                if status.changed().await.is_err() {
+                    return Err(self.take_failure());
+                }
+            }
+        };
+        match tokio::time::timeout(deadline, arrived).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let lag_bytes = self.shared.status.borrow().lag_bytes;
+                Err(Error::new(
+                    Kind::Deadline,
+                    format!(
+                        "green did not reach the marker within {deadline:?}; it is {lag_bytes} bytes behind"
+                    ),
+                )
+                .hint("Wait for a quieter moment, or allow a longer pause."))
+            }
+        }
     }
-    pub async fn stop(self, _: Duration) -> Result<FollowStatus> {
-        todo!()
+
+    /// Stops at the end of a batch: what is applied is whole, durable and told to blue as far as time allows.
+    ///
+    /// # Errors
+    /// [`Kind::Deadline`] when it did not stop in time, and was then cut off, which loses nothing. Its own error when it
+    /// had failed.
+    pub async fn stop(mut self, deadline: Duration) -> Result<FollowStatus> {
+        self.wish.send_modify(|wish| wish.stop = true);
+        match tokio::time::timeout(deadline, &mut self.task).await {
+            Ok(_) => self.outcome(),
+            Err(_) => Err(Error::new(
+                Kind::Deadline,
+                format!("the follower did not stop within {deadline:?}, and was cut off"),
+            )
+            .hint("Nothing is lost: the next one goes on from green's progress.")),
+        }
     }
+
+    /// Why it failed, if it did. The full error is given once; later it is a sentence.
     pub fn failure(&self) -> Option<Error> {
-        None
+        let failed = self.shared.status.borrow().failed.is_some();
+        failed.then(|| self.take_failure())
     }
-    pub async fn durable(&self, _: bool) -> Result<()> {
-        todo!()
+
+    /// Waits until it fails, and says why. The full error is given once; later it is a sentence.
+    pub async fn wait_failed(&self) -> Error {
+        let mut status = self.status();
+        if status.wait_for(|status| status.failed.is_some()).await.is_err() {
+            return Error::new(Kind::Bug, "the follower's task is gone");
+        }
+        self.take_failure()
+    }
+
+    /// Waits until it ends.
+    ///
+    /// # Errors
+    /// Why it ended, unless it was told to.
+    pub async fn join(mut self) -> Result<FollowStatus> {
+        let _ = (&mut self.task).await;
+        self.outcome()
+    }
+
+    fn outcome(&self) -> Result<FollowStatus> {
+        let status = self.shared.status.borrow().clone();
+        if status.failed.is_some() { Err(self.take_failure()) } else { Ok(status) }
+    }
+
+    fn take_failure(&self) -> Error {
+        let sentence = self.shared.status.borrow().failed.clone();
+        lock(&self.shared.failure).take().unwrap_or_else(|| {
+            Error::new(Kind::Stopped, sentence.unwrap_or_else(|| "the follower has stopped".to_owned()))
+        })
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What they hold is whole between any two statements, so a panic elsewhere does not spoil it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Takes in what a commit brought. Markers come first: whoever waits looks for them when the status changes.
+    fn applied(&self, applied: &Applied, durable: Lsn) {
+        let mut markers = lock(&self.markers);
+        markers.extend(applied.markers.iter().cloned());
+        let surplus = markers.len().saturating_sub(MARKERS_KEPT);
+        markers.drain(..surplus);
+        drop(markers);
+        self.status.send_modify(|status| {
+            status.applied = status.applied.max(applied.position);
+            status.durable = status.durable.max(durable);
+            status.transactions += applied.transactions;
+            status.rows += applied.rows;
+            status.exempted += applied.exempted;
+            status.blue_end = status.blue_end.max(applied.position);
+            status.lag_bytes = status.blue_end.bytes_since(status.applied);
+            if let Some((marker, _)) = applied.markers.last() {
+                status.marker = Some(marker.clone());
+            }
+        });
+    }
+
+    fn warn(&self, text: String) {
+        tracing::warn!("{text}");
+        self.ears.tell(Event::Warning { text });
+    }
+}
+
+/// The task: sessions one after the other, until one ends by request or by an error that trying again cannot heal.
+async fn run(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>) {
+    let mut memory = Memory {
+        tables: shared.spec.tables.clone(),
+        shapes: HashMap::new(),
+        dirty: Arc::clone(&shared.dirty),
+        dirty_limit: shared.spec.dirty_keys,
+        exempt: Arc::clone(&shared.exempt),
+    };
+    let mut blue: Option<Identity> = None;
+    let mut patience = trouble::Patience::default();
+    loop {
+        let before = shared.status.borrow().applied;
+        let Err(error) = session::run(&shared, &mut wishes, &mut memory, &mut blue).await else { return };
+        if shared.status.borrow().applied > before {
+            patience = trouble::Patience::default();
+        }
+        let said = error.chain().join(": ");
+        match patience.next_wait().filter(|_| trouble::may_pass(&error)) {
+            Some(wait) if !wishes.borrow().stop => {
+                shared.warn(format!(
+                    "following is interrupted, trying again in {} ms: {said}",
+                    wait.as_millis()
+                ));
+                // A request to stop ends the wait; the next session obeys it.
+                let _ = tokio::time::timeout(wait, wishes.wait_for(|wish| wish.stop)).await;
+            }
+            _ => {
+                *lock(&shared.failure) = Some(error);
+                shared.status.send_modify(|status| status.failed = Some(said));
+                return;
+            }
+        }
+        if wishes.borrow().stop {
+            return;
+        }
     }
 }

@@ -4,9 +4,11 @@
 #[allow(dead_code, unused_imports, reason = "shared with the examples, which use other parts")]
 mod support;
 
+mod connections;
 mod copy;
 mod history_live;
 mod plan_errors;
 mod route;
+mod stream;
 mod testbed_live;
 mod tidy;

@@ -10,7 +10,6 @@ use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{self, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 use postgres_protocol::message::frontend;
 use secrecy::ExposeSecret;
-use std::io;
 
 /// Why we were not let in.
 enum Refusal {
@@ -157,7 +156,7 @@ async fn sasl_data(wire: &mut Wire, expected: i32) -> Result<Bytes, Raw> {
             b'R' if message.body.try_get_i32().ok() == Some(expected) => return Ok(message.body),
             b'E' => return Err(ServerError::read(&message.body).into()),
             b'N' => {}
-            _ => return Err(io::Error::from(malformed("SASL message")).into()),
+            _ => return Err(malformed("SASL message").into()),
         }
     }
 }

@@ -1,0 +1,292 @@
+//! How a table of blue is written on green: columns by name, and how a row is found again.
+
+use super::pgoutput::{Cell, Identity, OldTuple, Relation, Tuple};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::pg::name::{Ident, TableName};
+use std::fmt::Write as _;
+use tokio_postgres::Client;
+
+/// A table that is followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FollowTable {
+    /// Its name on blue.
+    pub blue: TableName,
+    /// Its name on green.
+    pub green: TableName,
+    /// What tells its rows apart on green; empty when nothing does. Blue's replica identity must cover it.
+    pub key: Vec<Ident>,
+}
+
+/// A table's shape on blue with its way onto green.
+#[derive(Debug)]
+pub(super) struct Shape {
+    /// As blue told it, to be compared with what blue tells later.
+    pub relation: Relation,
+    pub green: TableName,
+    /// For each of blue's columns.
+    pub targets: Vec<Target>,
+    pub locate: Locate,
+}
+
+/// What green does with a column of blue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    Write,
+    /// Green computes it.
+    Generated,
+    /// GENERATED ALWAYS AS IDENTITY: an insert overrides it, an update cannot and checks that it keeps its value.
+    IdentityAlways,
+}
+
+/// How the one row that an update or delete means is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Locate {
+    /// By these of blue's columns.
+    Key(Vec<usize>),
+    /// By all values: any one of the equal rows.
+    WholeRow,
+    /// It cannot be; why.
+    Nowhere(String),
+}
+
+/// Where a parameter's value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    New(usize),
+    /// The row before, or the row after when the key kept its value.
+    Old(usize),
+}
+
+/// A statement's text, and where its parameters come from, in order.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub sql: String,
+    pub parameters: Vec<From>,
+}
+
+impl Shape {
+    /// Looks at green's table and matches it with blue's.
+    ///
+    /// # Errors
+    /// [`Kind::Gate`] when green lacks the table or a column.
+    pub async fn resolve(client: &Client, relation: Relation, table: &FollowTable) -> Result<Shape> {
+        let green = table.green.clone();
+        let found = client
+            .query(
+                include_str!("../../sql/stream/read_columns.sql"),
+                &[&green.schema.as_str(), &green.name.as_str()],
+            )
+            .await
+            .doing(Kind::Server, || format!("cannot read the columns of {} on green", green.plain()))?;
+        if found.is_empty() {
+            return Err(Error::new(Kind::Gate, format!("green has no table {}", green.plain())).hint(
+                "Was it dropped while following? Create it as the plan says, or start from a fresh copy.",
+            ));
+        }
+        let mut targets = Vec::with_capacity(relation.columns.len());
+        for column in &relation.columns {
+            let Some(row) = found.iter().find(|row| row.get::<_, &str>(0) == column.name) else {
+                return Err(Error::new(
+                    Kind::Gate,
+                    format!("{} on green has no column `{}`, which blue's has", green.plain(), column.name),
+                )
+                .hint("Add the column on green, or start again after bringing both sides to one shape."));
+            };
+            targets.push(match (row.get(1), row.get(2)) {
+                (true, _) => Target::Generated,
+                (false, true) => Target::IdentityAlways,
+                (false, false) => Target::Write,
+            });
+        }
+        let locate = locate(&relation, &table.key);
+        Ok(Shape { relation, green, targets, locate })
+    }
+
+    /// Columns that an insert writes.
+    pub fn written(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.targets.len()).filter(|at| self.targets[*at] != Target::Generated)
+    }
+
+    fn column(&self, at: usize) -> Ident {
+        Ident::new(self.relation.columns[at].name.as_str())
+    }
+
+    /// An insert of several rows; parameters row by row, in the order of [`Shape::written`].
+    pub fn insert(&self, rows: usize) -> String {
+        let width = self.written().count();
+        if width == 0 {
+            return format!("insert into {} default values", self.green);
+        }
+        let columns: Vec<_> = self.written().map(|at| self.column(at).to_string()).collect();
+        let mut sql =
+            format!("insert into {} ({}) overriding system value values ", self.green, columns.join(", "));
+        for row in 0..rows {
+            let values: Vec<_> = (1..=width).map(|at| format!("${}", row * width + at)).collect();
+            let comma = if row == 0 { "" } else { ", " };
+            let _ = write!(sql, "{comma}({})", values.join(", "));
+        }
+        sql
+    }
+
+    /// An update that leaves out the columns whose new cell was not sent.
+    pub fn update(&self, unchanged: &[bool]) -> Written {
+        let mut written = Written { sql: String::new(), parameters: Vec::new() };
+        let mut sets = Vec::new();
+        let mut kept = Vec::new();
+        for at in self.written().filter(|at| !unchanged[*at]) {
+            let parameter = written.take(From::New(at));
+            match self.targets[at] {
+                Target::IdentityAlways => kept.push(format!("{} = {parameter}", self.column(at))),
+                _ => sets.push(format!("{} = {parameter}", self.column(at))),
+            }
+        }
+        let place = self.place(&mut written, &kept);
+        written.sql = match sets.is_empty() {
+            // Nothing to set, but the row must be there all the same.
+            true => format!("select from {} where {place} for no key update", self.green),
+            false => format!("update {} set {} where {place}", self.green, sets.join(", ")),
+        };
+        written
+    }
+
+    /// A delete.
+    pub fn delete(&self) -> Written {
+        let mut written = Written { sql: String::new(), parameters: Vec::new() };
+        let place = self.place(&mut written, &[]);
+        written.sql = format!("delete from {} where {place}", self.green);
+        written
+    }
+
+    /// The condition that finds the one row, with further conditions on it.
+    fn place(&self, written: &mut Written, further: &[String]) -> String {
+        let mut conditions = Vec::new();
+        match &self.locate {
+            Locate::Key(key) => {
+                for at in key {
+                    let parameter = written.take(From::Old(*at));
+                    conditions.push(format!("{} = {parameter}", self.column(*at)));
+                }
+                conditions.extend_from_slice(further);
+                conditions.join(" and ")
+            }
+            Locate::WholeRow | Locate::Nowhere(_) => {
+                for at in self.written() {
+                    let (column, parameter) = (self.column(at), written.take(From::Old(at)));
+                    // By the text the type itself writes, which is what blue sent: not every type has an equality, and
+                    // a cast to text is another thing (char(n), boolean).
+                    conditions.push(format!(
+                        "case when {column} is null then {parameter}::text is null else pg_catalog.format('%s', {column}) = {parameter}::text end"
+                    ));
+                }
+                conditions.extend_from_slice(further);
+                // tableoid, too, since a ctid is unique in one partition only.
+                format!(
+                    "(tableoid, ctid) = (select tableoid, ctid from {} where {} limit 1)",
+                    self.green,
+                    conditions.join(" and ")
+                )
+            }
+        }
+    }
+
+    /// The cells that tell the row apart, when a key does.
+    pub fn key_cells(&self, old: Option<&OldTuple>, new: Option<&Tuple>) -> Vec<Cell> {
+        let tuple = old.map(OldTuple::tuple).or(new);
+        match (&self.locate, tuple) {
+            (Locate::Key(key), Some(tuple)) => {
+                key.iter().filter_map(|at| tuple.0.get(*at).cloned()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Written {
+    /// Adds a parameter and gives its placeholder.
+    fn take(&mut self, from: From) -> String {
+        self.parameters.push(from);
+        format!("${}", self.parameters.len())
+    }
+}
+
+fn locate(relation: &Relation, key: &[Ident]) -> Locate {
+    let position = |ident: &Ident| relation.columns.iter().position(|column| column.name == ident.as_str());
+    let positions: Option<Vec<usize>> = key.iter().map(position).collect();
+    let told = |at: &usize| relation.columns[*at].is_key;
+    match (relation.identity, positions) {
+        (_, Some(positions)) if !positions.is_empty() && positions.iter().all(told) => Locate::Key(positions),
+        (Identity::Full, _) => Locate::WholeRow,
+        (Identity::Nothing, _) => Locate::Nowhere("blue's table has no replica identity".to_owned()),
+        _ if key.is_empty() => Locate::Nowhere("it has no key on green".to_owned()),
+        _ => Locate::Nowhere("blue's replica identity does not cover green's key".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::pgoutput::Column;
+
+    fn shape(columns: &[(&str, bool, Target)], identity: Identity, key: &[&str]) -> Shape {
+        let relation = Relation {
+            oid: 1,
+            schema: "s".into(),
+            name: "t".into(),
+            identity,
+            columns: columns
+                .iter()
+                .map(|(name, is_key, _)| Column {
+                    name: (*name).into(),
+                    type_oid: 25,
+                    type_modifier: -1,
+                    is_key: *is_key,
+                })
+                .collect(),
+        };
+        let key: Vec<_> = key.iter().map(|name| Ident::new(*name)).collect();
+        Shape {
+            locate: locate(&relation, &key),
+            relation,
+            green: TableName::new("s", "t"),
+            targets: columns.iter().map(|(_, _, target)| *target).collect(),
+        }
+    }
+
+    #[test]
+    fn statements_leave_out_what_green_computes_and_what_was_not_sent() {
+        use Target::{Generated, IdentityAlways, Write};
+        let shape = shape(
+            &[
+                ("id", true, IdentityAlways),
+                ("a", false, Write),
+                ("g", false, Generated),
+                ("b", false, Write),
+            ],
+            Identity::Default,
+            &["id"],
+        );
+        assert_eq!(
+            shape.insert(2),
+            r#"insert into "s"."t" ("id", "a", "b") overriding system value values ($1, $2, $3), ($4, $5, $6)"#
+        );
+        let update = shape.update(&[false, false, false, true]);
+        assert_eq!(update.sql, r#"update "s"."t" set "a" = $2 where "id" = $3 and "id" = $1"#);
+        assert_eq!(update.parameters, [From::New(0), From::New(1), From::Old(0)]);
+        let nothing = shape.update(&[false, true, true, true]);
+        assert_eq!(nothing.sql, r#"select from "s"."t" where "id" = $2 and "id" = $1 for no key update"#);
+        assert_eq!(shape.delete().sql, r#"delete from "s"."t" where "id" = $1"#);
+    }
+
+    #[test]
+    fn a_row_is_found_by_key_only_when_blue_tells_its_old_values() {
+        let columns = |told| [("id", told, Target::Write), ("a", false, Target::Write)];
+        let at = |told, identity, key: &[&str]| shape(&columns(told), identity, key).locate;
+        assert_eq!(at(true, Identity::Default, &["id"]), Locate::Key(vec![0]));
+        assert_eq!(at(true, Identity::Full, &["id"]), Locate::Key(vec![0]));
+        assert_eq!(at(true, Identity::Full, &[]), Locate::WholeRow);
+        assert_eq!(at(true, Identity::Full, &["a"]), Locate::WholeRow);
+        assert!(matches!(at(false, Identity::Default, &["id"]), Locate::Nowhere(_)));
+        assert!(matches!(at(true, Identity::Default, &["gone"]), Locate::Nowhere(_)));
+        assert!(matches!(at(false, Identity::Nothing, &[]), Locate::Nowhere(_)));
+    }
+}
