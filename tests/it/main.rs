@@ -6,5 +6,6 @@ mod support;
 
 mod copy;
 mod history_live;
+mod revocation;
 mod route;
 mod testbed_live;
