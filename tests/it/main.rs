@@ -8,6 +8,7 @@ mod connections;
 mod copy;
 mod history_live;
 mod plan_errors;
+mod revocation;
 mod route;
 mod stream;
 mod testbed_live;
