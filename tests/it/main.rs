@@ -4,9 +4,12 @@
 #[allow(dead_code, unused_imports, reason = "shared with the examples, which use other parts")]
 mod support;
 
+mod check;
 mod copy;
+mod facts;
 mod history_live;
 mod plan_errors;
+mod plan_pages;
 mod route;
 mod testbed_live;
 mod tidy;
