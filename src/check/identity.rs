@@ -4,7 +4,7 @@ use super::{Seen, view};
 use crate::{
     facts::{Facts, Index, ReplicaIdentity, Table},
     pg::name::Ident,
-    plan::Plan,
+    plan::{ChangeOp, Plan},
 };
 
 pub(super) fn missing(plan: &Plan, facts: &Facts) -> Vec<Seen> {
@@ -103,16 +103,20 @@ pub(super) fn revocation_key(plan: &Plan, facts: &Facts) -> Vec<Seen> {
             ReplicaIdentity::Full => table.columns.iter().map(|column| column.name.clone()).collect(),
             _ => table.key().unwrap_or_default(),
         };
-        let lost: Vec<_> = rule.key.iter().filter(|column| !carried.contains(column)).collect();
-        if !lost.is_empty() {
+        let lacks = |columns: Vec<&Ident>, key: &str| {
+            let lost: Vec<_> = columns.into_iter().filter(|column| !carried.contains(column)).collect();
             let what = format!(
                 "{} of {} is not in its replica identity ({}), so a DELETE does not carry it",
-                view::list(lost),
+                view::list(lost.iter().copied()),
                 rule.table.plain(),
                 view::list(&carried)
             );
-            seen.push(Seen::plan(format!("{field}.key"), what));
-        }
+            (!lost.is_empty()).then(|| Seen::plan(format!("{field}.{key}"), what))
+        };
+        seen.extend(lacks(rule.key.iter().collect(), "key"));
+        // The deleted row must say which change of the same transaction would make it a rotation.
+        let same_tx = rule.when.unless_same_tx.iter().filter(|_| rule.when.op == ChangeOp::Delete);
+        seen.extend(lacks(same_tx.map(|same| &same.match_column).collect(), "when.unless_same_tx.match"));
     }
     seen
 }

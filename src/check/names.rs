@@ -24,8 +24,8 @@ pub(super) fn swapped(plan: &Plan, facts: &Facts) -> Vec<Seen> {
     }
     let Some((blue, green)) = view::both(facts) else { return seen };
     let green_has_rows = view::with_rows(plan, green).any(|table| table.has_rows == Some(true));
-    let blue_bytes: u64 = view::with_rows(plan, blue).map(|table| table.heap_bytes).sum();
-    if seen.is_empty() && green_has_rows && blue_bytes == 0 && !view::attempt_is_on(facts) {
+    let blue_is_empty = view::with_rows(plan, blue).all(|table| table.has_rows == Some(false));
+    if seen.is_empty() && green_has_rows && blue_is_empty && !view::attempt_is_on(facts) {
         seen.push(Seen::plan("green.url", "green has rows in the selected tables, and blue has none"));
     }
     seen

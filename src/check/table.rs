@@ -423,7 +423,7 @@ pub const CHECKS: &[Check] = &[
         code: "REVOCATION_KEY",
         severity: Blocking,
         concerns: BlueGreen,
-        looks_at: "A rule's table must exist, and its key must be in what WAL carries of an old row.",
+        looks_at: "A rule's table must exist, and its key must be in what WAL carries of an old row; so must the column of `unless_same_tx`, when the change is a delete.",
         remedy: "take the columns of the replica identity, or set `replica identity full`",
         source: "DESIGN 10",
         rule: identity::revocation_key,

@@ -5,7 +5,7 @@ use crate::{
     facts::*,
     finding::{Finding, Severity},
     pg::name::{Ident, TableName},
-    plan::{Plan, load::parse},
+    plan::{ChangeOp, Plan, SameTx, load::parse},
 };
 use std::collections::BTreeSet;
 
@@ -217,7 +217,7 @@ const DATABASES: &[Spoiled] = &[
             Some(Ours { side: Some("blue".into()), plan: Some("tokens".into()), ..Ours::default() })
     }),
     ("SIDES_SWAPPED", Case::shaped, |c| {
-        c.token().heap_bytes = 0;
+        c.token().has_rows = Some(false);
         c.green_token().has_rows = Some(true);
     }),
     ("NOT_PRIMARY", Case::good, |c| c.blue().in_recovery = true),
@@ -332,6 +332,10 @@ const TABLES: &[Spoiled] = &[
     }),
     ("REVOCATION_KEY", Case::good, |c| c.plan.revocations[0].key = vec![Ident::new("body")]),
     ("REVOCATION_KEY", Case::good, |c| c.plan.revocations[0].table = name("nothing")),
+    ("REVOCATION_KEY", Case::good, |c| {
+        let match_column = Ident::new("body");
+        c.plan.revocations[0].when.unless_same_tx = Some(SameTx { op: ChangeOp::Insert, match_column });
+    }),
 ];
 
 const GREEN: &[Spoiled] = &[

@@ -247,7 +247,7 @@ pub struct Table {
     pub heap_bytes: u64,
     /// The planner's estimate; never exact, -1 when never analyzed.
     pub rows_estimate: i64,
-    /// Whether there is a row at all; asked on green only.
+    /// Whether there is a row at all; asked of green's selected tables, and of blue's small ones.
     pub has_rows: Option<bool>,
 }
 

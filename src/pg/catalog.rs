@@ -25,6 +25,9 @@ const READ_DEADLINE: Duration = Duration::from_secs(60);
 /// Tables asked for a first row in one statement.
 const ROWS_BATCH: usize = 100;
 
+/// Up to this size a table of blue is asked for a first row too.
+const SMALL_TABLE_BYTES: u64 = 1 << 20;
+
 /// Asking for sizes takes ACCESS SHARE, so somebody's ACCESS EXCLUSIVE would hold us up: not for long.
 const BEGIN: &str = "begin isolation level repeatable read read only; \
     set local statement_timeout = '30s'; set local lock_timeout = '5s'; set local search_path = ''";
@@ -32,7 +35,7 @@ const BEGIN: &str = "begin isolation level repeatable read read only; \
 /// Reads everything a plan or a check needs to know of a database, in one snapshot, changing nothing.
 ///
 /// All tables are read, since unselected ones matter too (foreign keys, typos in a pattern); `selection` says which go
-/// into the fingerprint and, on green, which are asked whether they have a row. The connection must not be inside a
+/// into the fingerprint and which are asked whether they have a row. The connection must not be inside a
 /// transaction; when this future is dropped midway, the connection is left in one and must be closed.
 ///
 /// # Errors
@@ -72,17 +75,17 @@ async fn read_in_transaction(client: &Client, side: Side, selection: &TableSelec
         .map(|table| table.name.clone())
         .collect();
     facts.ddl_fingerprint = ddl_fingerprint(client, &selected).await?;
-    if side == Side::Green {
-        let sees_all_rows = facts.role.superuser || facts.role.bypass_rls;
-        let asked = facts.tables.iter_mut().filter(|table| {
-            // With `row_security = off` a table that hides rows from us answers with an error.
-            table.kind == TableKind::Plain
-                && table.readable
-                && (sees_all_rows || !table.row_security)
-                && selection.selects(&table.name)
-        });
-        read_first_rows(client, asked.collect()).await?;
-    }
+    let sees_all_rows = facts.role.superuser || facts.role.bypass_rls;
+    let asked = facts.tables.iter_mut().filter(|table| {
+        // Finding out that a big table is empty may mean to read it whole, which is not done to blue. With
+        // `row_security = off` a table that hides rows from us answers with an error.
+        table.kind == TableKind::Plain
+            && table.readable
+            && (side == Side::Green || table.heap_bytes <= SMALL_TABLE_BYTES)
+            && (sees_all_rows || !table.row_security)
+            && selection.selects(&table.name)
+    });
+    read_first_rows(client, side, asked.collect()).await?;
     Ok(facts)
 }
 
@@ -141,14 +144,14 @@ async fn read_ours(client: &Client, side: Side) -> Result<Option<Ours>> {
 }
 
 /// Asks tables that hold rows of their own for a first row.
-async fn read_first_rows(client: &Client, mut asked: Vec<&mut Table>) -> Result<()> {
+async fn read_first_rows(client: &Client, side: Side, mut asked: Vec<&mut Table>) -> Result<()> {
     for batch in asked.chunks_mut(ROWS_BATCH) {
         let questions: Vec<String> =
             batch.iter().map(|table| format!("exists (select from only {})", table.name)).collect();
         let row = client
             .query_one(&format!("select array[{}]", questions.join(", ")), &[])
             .await
-            .doing(Kind::Server, || "cannot ask green's tables for a first row".into())?;
+            .doing(Kind::Server, || format!("cannot ask tables of {side} for a first row"))?;
         let answers: Vec<bool> = row.get(0);
         for (table, answer) in batch.iter_mut().zip(answers) {
             table.has_rows = Some(answer);

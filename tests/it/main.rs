@@ -5,10 +5,13 @@
 mod support;
 
 mod connections;
+mod check;
 mod copy;
+mod facts;
 mod history_live;
 mod plan_errors;
 mod revocation;
+mod plan_pages;
 mod route;
 mod stream;
 mod testbed_live;

@@ -1,0 +1,22 @@
+-- A client's lists become JSON, and its key an UUID; rows are found by id and network.
+alter table public.hydra_client drop column redirect_uris;
+alter table public.hydra_client add column redirect_uris jsonb not null default '[]';
+alter table public.hydra_client drop column grant_types;
+alter table public.hydra_client add column grant_types jsonb not null default '[]';
+alter table public.hydra_client drop column response_types;
+alter table public.hydra_client add column response_types jsonb not null default '[]';
+alter table public.hydra_client drop column audience;
+alter table public.hydra_client add column audience jsonb not null default '[]';
+alter table public.hydra_client drop column allowed_cors_origins;
+alter table public.hydra_client add column allowed_cors_origins jsonb not null default '[]';
+alter table public.hydra_client drop column contacts;
+alter table public.hydra_client add column contacts jsonb not null default '[]';
+alter table public.hydra_client drop column request_uris;
+alter table public.hydra_client add column request_uris jsonb not null default '[]';
+alter table public.hydra_client drop column post_logout_redirect_uris;
+alter table public.hydra_client add column post_logout_redirect_uris jsonb not null default '[]';
+alter table public.hydra_client rename column pk to pk_deprecated;
+alter table public.hydra_client add column pk uuid default gen_random_uuid();
+alter table public.hydra_client add column access_token_strategy varchar(10) not null default '';
+alter table public.hydra_client add column skip_consent boolean not null default false;
+create unique index hydra_client_id_nid_uq on public.hydra_client (id, nid);

@@ -1,0 +1,117 @@
+//! Generated pages are what the code says, and the plans we ship are good. No server is needed.
+//! UPDATE_GENERATED=1 writes the pages anew.
+
+use migrate::{
+    check,
+    finding::{Finding, Severity},
+    plan::{Plan, load, schema, validate::validate},
+};
+use std::{collections::BTreeSet, fs, path::Path};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[track_caller]
+fn is_up_to_date(file: &str, generated: &str) {
+    let path = root().join(file);
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, generated).unwrap();
+    }
+    let there = fs::read_to_string(&path).unwrap_or_default();
+    assert!(there == generated, "{file} is not what the code says; run the tests with UPDATE_GENERATED=1");
+}
+
+#[test]
+fn the_json_schema_is_up_to_date() {
+    is_up_to_date("plans/schema.json", &schema::json_schema());
+}
+
+#[test]
+fn the_plan_reference_is_up_to_date() {
+    is_up_to_date("docs/reference/plan.md", &schema::reference());
+}
+
+#[test]
+fn the_checks_reference_is_up_to_date() {
+    is_up_to_date("docs/reference/checks.md", &check::reference());
+}
+
+/// A shipped plan, with every variable set to a value of its own, and its SQL files.
+fn shipped(name: &str) -> (Plan, Vec<load::SqlFile>) {
+    let path = root().join("plans").join(name);
+    let env = |variable: &str| {
+        Some(match variable {
+            // A pooler's target has a form of its own.
+            "PGB_TO" => "host=green port=5432 dbname=app".to_owned(),
+            other => format!("value-of-{other}"),
+        })
+    };
+    let loaded = load::load(&path, &env).unwrap_or_else(|error| panic!("{}", error.chain().join("\n")));
+    let sql = load::load_sql(&loaded.plan, &loaded.base_dir).unwrap();
+    assert!(!format!("{loaded:?}").contains("value-of-BLUE_URL"));
+    (loaded.plan, sql)
+}
+
+fn fields(findings: &[Finding]) -> Vec<String> {
+    findings.iter().map(|finding| format!("{} {}", finding.code, finding.place)).collect()
+}
+
+#[test]
+fn every_shipped_plan_names_its_schema_and_is_good() {
+    let mut seen = BTreeSet::new();
+    for entry in fs::read_dir(root().join("plans")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !name.ends_with(".yaml") {
+            continue;
+        }
+        let text = fs::read_to_string(root().join("plans").join(&name)).unwrap();
+        assert!(text.starts_with("# yaml-language-server: $schema=schema.json\n"), "{name}");
+        let (plan, _) = shipped(&name);
+        let known = if name == "hydra-2x.yaml" { "NOT_YET" } else { "" };
+        let others: Vec<_> = validate(&plan).into_iter().filter(|finding| finding.code != known).collect();
+        assert_eq!(fields(&others), Vec::<String>::new(), "{name}");
+        seen.insert(name);
+    }
+    for name in ["minimal.yaml", "hydra-1x-in-place.yaml", "hydra-2x.yaml"] {
+        assert!(seen.contains(name), "{name} is not shipped");
+    }
+}
+
+#[test]
+fn the_in_place_plan_brings_its_sql_in_order() {
+    let (_, sql) = shipped("hydra-1x-in-place.yaml");
+    let names: Vec<&str> = sql.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names.len(), 6);
+    assert_eq!(names[0], "sql/hydra-1x/01_client_auth_signing.sql");
+    assert!(names.is_sorted());
+}
+
+#[test]
+fn what_the_second_hydra_plan_waits_for_is_said_field_by_field() {
+    let (plan, _) = shipped("hydra-2x.yaml");
+    let findings = validate(&plan);
+    assert!(findings.iter().all(|finding| finding.severity == Severity::Blocking));
+    insta::assert_snapshot!(fields(&findings).join("\n"), @r"
+    NOT_YET plan: after
+    NOT_YET plan: replicate.map.public.hydra_client
+    NOT_YET plan: replicate.map.public.hydra_jwk
+    NOT_YET plan: replicate.map.public.hydra_oauth2_access
+    NOT_YET plan: replicate.map.public.hydra_oauth2_authentication_request
+    NOT_YET plan: replicate.map.public.hydra_oauth2_authentication_session
+    NOT_YET plan: replicate.map.public.hydra_oauth2_code
+    NOT_YET plan: replicate.map.public.hydra_oauth2_consent_request
+    NOT_YET plan: replicate.map.public.hydra_oauth2_jti_blacklist
+    NOT_YET plan: replicate.map.public.hydra_oauth2_logout_request
+    NOT_YET plan: replicate.map.public.hydra_oauth2_obfuscated_authentication_session
+    NOT_YET plan: replicate.map.public.hydra_oauth2_oidc
+    NOT_YET plan: replicate.map.public.hydra_oauth2_pkce
+    NOT_YET plan: replicate.map.public.hydra_oauth2_refresh
+    NOT_YET plan: window.adjust[0]
+    NOT_YET plan: cutover.reverse
+    NOT_YET plan: cutover.soak.on_failure
+    NOT_YET plan: cutover.soak.gates[0].http
+    NOT_YET plan: cutover.gates[2].http
+    ");
+}
