@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::journey::apply::{self, Applied};
 use crate::ui::Ui;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Run the rewritten DDL of an in-place plan online, on the live database; resumable.
 ///
@@ -18,11 +17,11 @@ pub struct ApplyArgs {
     plan: PlanFile,
 }
 
-pub async fn run(args: ApplyArgs, ui: &Arc<Ui>) -> Result<ExitCode> {
+pub async fn run(args: ApplyArgs, ui: &Ui) -> Result<ExitCode> {
     let brief = brief::read_valid(&args.plan.plan)?;
-    match apply::run(brief, ui.clone(), stop::on_signal()).await? {
-        Applied::Now { statements } => ui.note(format!("applied {statements} statements")),
-        Applied::Before => ui.note("an earlier run has applied all of it"),
+    match apply::run(brief, ui.ears(), stop::on_signal()).await? {
+        Applied::Now { statements } => ui.say(&format!("applied {statements} statements")),
+        Applied::Before => ui.say("an earlier run has applied all of it"),
     }
     Ok(ExitCode::SUCCESS)
 }

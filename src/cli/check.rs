@@ -4,7 +4,6 @@ use crate::finding::any_blocking;
 use crate::journey::observe;
 use crate::ui::Ui;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Look at the live servers for what would lose data or break blue. Changes nothing.
 ///
@@ -15,11 +14,11 @@ pub struct CheckArgs {
     plan: PlanFile,
 }
 
-pub async fn run(args: CheckArgs, ui: &Arc<Ui>) -> Result<ExitCode> {
+pub async fn run(args: CheckArgs, ui: &Ui) -> Result<ExitCode> {
     let (brief, mut findings) = brief::read(&args.plan.plan)?;
     if !any_blocking(&findings) {
-        findings.extend(observe::connect_and_observe(&brief.plan, ui.clone()).await?.judge(&brief.plan));
+        findings.extend(observe::connect_and_observe(&brief.plan, ui.ears()).await?.judge(&brief.plan));
     }
-    ui.findings(&findings)?;
+    ui.findings(&findings);
     Ok(if any_blocking(&findings) { ExitCode::from(3) } else { ExitCode::SUCCESS })
 }

@@ -11,7 +11,6 @@ use crate::journey::{
 use crate::runbook::PhaseName;
 use crate::ui::Ui;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Switch to green: gates, pause, fence, drain, compare, switch, open, resume, replay.
 ///
@@ -29,20 +28,20 @@ pub struct CutoverArgs {
     fingerprint: Option<String>,
 }
 
-pub async fn run(args: CutoverArgs, ui: &Arc<Ui>) -> Result<ExitCode> {
+pub async fn run(args: CutoverArgs, ui: &Ui) -> Result<ExitCode> {
     let mut brief = brief::read_valid(&args.plan.plan)?;
     brief.fingerprint = args.fingerprint;
     if args.dry_run {
         let rehearsal = cutover::dry_run(&brief).await?;
         let phases = [PhaseName::Arm, PhaseName::Switch, PhaseName::Settle];
-        super::plan::show_phases(ui, &rehearsal.runbook, &phases)?;
-        ui.note(rehearsal.standing);
+        super::plan::show_phases(ui, &rehearsal.runbook, &phases);
+        ui.say(&rehearsal.standing);
         return Ok(ExitCode::SUCCESS);
     }
-    let session = Session::open(brief, Wish::TakeOver(RequestKind::Cutover), ui.clone()).await?;
+    let session = Session::open(brief, Wish::TakeOver(RequestKind::Cutover), ui.ears()).await?;
     let outcome = cutover::run(&session, stop::on_signal()).await;
     session.close().await;
     outcome?;
-    ui.note("clients are served by green; blue refuses writes. `migrate report` tells what happened");
+    ui.say("clients are served by green; blue refuses writes. `migrate report` tells what happened");
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,6 @@ use crate::journey::{
 };
 use crate::ui::Ui;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Remove what is ours and restore what we changed, but leave blue fenced.
 ///
@@ -18,16 +17,16 @@ pub struct FinishArgs {
     plan: PlanFile,
 }
 
-pub async fn run(args: FinishArgs, ui: &Arc<Ui>) -> Result<ExitCode> {
+pub async fn run(args: FinishArgs, ui: &Ui) -> Result<ExitCode> {
     let brief = brief::read_valid(&args.plan.plan)?;
     if !ui.confirm("Remove the way back: slots, publications, queue, journal?")? {
         return Ok(ExitCode::SUCCESS);
     }
-    let session = Session::open(brief, Wish::TakeOver(RequestKind::Finish), ui.clone()).await?;
+    let session = Session::open(brief, Wish::TakeOver(RequestKind::Finish), ui.ears()).await?;
     let outcome = finish::run(&session).await;
     session.close().await;
     let report = outcome?;
     super::report::show(ui, &report, super::report::Format::Text)?;
-    ui.note("finished; blue stays fenced");
+    ui.say("finished; blue stays fenced");
     Ok(ExitCode::SUCCESS)
 }

@@ -13,11 +13,10 @@ mod status;
 mod stop;
 
 use crate::error::{Error, Kind, Result};
-use crate::ui::{Options, Ui};
+use crate::ui::{Mode, Ui};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Moves a live PostgreSQL database to another one, of another version, schema or host, and loses nothing.
 ///
@@ -71,7 +70,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let ui = Arc::new(Ui::new(Options { json: cli.global.json, yes: cli.global.yes }));
+    let mode = if cli.global.json { Mode::Json } else { Mode::Auto };
+    let ui = Ui::new(mode, cli.global.yes);
     log_among_talk(&ui, cli.global.verbose);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -82,7 +82,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let outcome = runtime.block_on(dispatch(cli.command, &ui));
-    ui.flush();
+    ui.close();
     // Background tasks (a follower that is still connecting) must not hold the exit up.
     runtime.shutdown_background();
     match outcome {
@@ -94,7 +94,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-async fn dispatch(command: Command, ui: &Arc<Ui>) -> Result<ExitCode> {
+async fn dispatch(command: Command, ui: &Ui) -> Result<ExitCode> {
     match command {
         Command::Plan(args) => plan::run(args, ui).await,
         Command::Check(args) => check::run(args, ui).await,

@@ -7,11 +7,10 @@ use crate::journey::observe::{self, Observed};
 use crate::plan::{MigrationKind, Plan, load::SqlFile};
 use crate::runbook::{PhaseName, Runbook, View, blue_green};
 use crate::step::{Reversal, attempt::Attempt};
-use crate::ui::{Mode, Ui};
+use crate::ui::Ui;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Show the runbook: every step, its SQL, the locks it takes, the point of no return, and what stands in the way.
 ///
@@ -57,7 +56,7 @@ struct Shown {
     ddl: Option<Rewritten>,
 }
 
-pub async fn run(args: PlanArgs, ui: &Arc<Ui>) -> Result<ExitCode> {
+pub async fn run(args: PlanArgs, ui: &Ui) -> Result<ExitCode> {
     let (brief, mut findings) = brief::read(&args.plan)?;
     let observed = if any_blocking(&findings) { None } else { look(&args, &brief.plan, ui).await? };
     findings.extend(observed.iter().flat_map(|observed| observed.judge(&brief.plan)));
@@ -95,12 +94,12 @@ pub async fn run(args: PlanArgs, ui: &Arc<Ui>) -> Result<ExitCode> {
 }
 
 /// The facts: from a file, from the databases, or none.
-async fn look(args: &PlanArgs, plan: &Plan, ui: &Arc<Ui>) -> Result<Option<Observed>> {
+async fn look(args: &PlanArgs, plan: &Plan, ui: &Ui) -> Result<Option<Observed>> {
     if args.offline {
         return Ok(None);
     }
     let Some(path) = &args.facts else {
-        return observe::connect_and_observe(plan, ui.clone()).await.map(Some);
+        return observe::connect_and_observe(plan, ui.ears()).await.map(Some);
     };
     let text =
         std::fs::read_to_string(path).doing(Kind::Request, || format!("cannot read {}", path.display()))?;
@@ -117,14 +116,15 @@ pub(super) fn rewrite(files: &[SqlFile], facts: Option<&Facts>) -> Rewritten {
 }
 
 fn show(ui: &Ui, shown: &Shown, format: Format) -> Result<()> {
-    if format == Format::Json || ui.mode() == Mode::Json {
-        return ui.json(shown);
+    if format == Format::Json || ui.is_json() {
+        return ui.print_json(shown);
     }
     match format {
-        Format::Sql => ui.data(&as_sql(shown))?,
-        Format::Text | Format::Json => ui.data(&as_text(shown))?,
+        Format::Sql => ui.print(&as_sql(shown)),
+        Format::Text | Format::Json => ui.print(&as_text(shown)),
     }
-    ui.findings(&shown.findings)
+    ui.findings(&shown.findings);
+    Ok(())
 }
 
 fn as_text(shown: &Shown) -> String {
@@ -189,9 +189,9 @@ fn as_sql(shown: &Shown) -> String {
 }
 
 /// Some phases of a runbook, as text to stdout.
-pub(super) fn show_phases(ui: &Ui, runbook: &Runbook, names: &[PhaseName]) -> Result<()> {
+pub(super) fn show_phases(ui: &Ui, runbook: &Runbook, names: &[PhaseName]) {
     let view = runbook.view();
     let text: String =
         view.phases.iter().filter(|phase| names.contains(&phase.name)).map(phase_text).collect();
-    ui.data(&text)
+    ui.print(&text);
 }

@@ -9,7 +9,6 @@ use crate::journey::{
 };
 use crate::ui::Ui;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Copy blue to green, then follow it until stopped; safe to kill and start again.
 ///
@@ -27,19 +26,17 @@ pub struct ReplicateArgs {
     fingerprint: Option<String>,
 }
 
-pub async fn run(args: ReplicateArgs, ui: &Arc<Ui>) -> Result<ExitCode> {
+pub async fn run(args: ReplicateArgs, ui: &Ui) -> Result<ExitCode> {
     let mut brief = brief::read_valid(&args.plan.plan)?;
     brief.fingerprint = args.fingerprint;
     let until = if args.until_caught_up { Until::CaughtUp } else { Until::Stopped };
-    let session = Session::open(brief, Wish::Begin, ui.clone()).await?;
+    let session = Session::open(brief, Wish::Begin, ui.ears()).await?;
     let outcome = replicate::run(&session, until, stop::on_signal()).await;
     session.close().await;
     match outcome? {
-        Ended::Stopped => {
-            ui.note("stopped; green keeps its place, and blue keeps its WAL: run it again soon")
-        }
-        Ended::SteppedAside { command } => ui.note(format!("stepped aside for `migrate {command}`")),
-        Ended::CaughtUp => ui.note("green has caught up"),
+        Ended::Stopped => ui.say("stopped; green keeps its place, and blue keeps its WAL: run it again soon"),
+        Ended::SteppedAside { command } => ui.say(&format!("stepped aside for `migrate {command}`")),
+        Ended::CaughtUp => ui.say("green has caught up"),
     }
     Ok(ExitCode::SUCCESS)
 }

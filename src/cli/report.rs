@@ -1,9 +1,8 @@
 use super::brief::{self, PlanFile};
 use crate::error::Result;
 use crate::journey::report::{self, Report};
-use crate::ui::{Mode, Ui, amount};
+use crate::ui::{Ui, numbers};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Show what happened, when, with evidence.
 #[derive(Debug, clap::Args)]
@@ -22,7 +21,7 @@ pub enum Format {
     Json,
 }
 
-pub async fn run(args: ReportArgs, ui: &Arc<Ui>) -> Result<ExitCode> {
+pub async fn run(args: ReportArgs, ui: &Ui) -> Result<ExitCode> {
     let brief = brief::read_valid(&args.plan.plan)?;
     let report = report::open_and_read(&brief.plan).await?;
     show(ui, &report, args.format)?;
@@ -30,10 +29,10 @@ pub async fn run(args: ReportArgs, ui: &Arc<Ui>) -> Result<ExitCode> {
 }
 
 pub(super) fn show(ui: &Ui, report: &Report, format: Format) -> Result<()> {
-    if format == Format::Json || ui.mode() == Mode::Json {
-        ui.json(report)
+    if format == Format::Json || ui.is_json() {
+        ui.print_json(report)
     } else {
-        ui.data(&render(report))?;
+        ui.print(&render(report));
         Ok(())
     }
 }
@@ -43,7 +42,7 @@ fn render(report: &Report) -> String {
         format!("{}, attempt {}, fingerprint {}\n", report.plan, report.attempt, report.fingerprint);
     let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<12} {value}\n"));
     if let Some(copy) = &report.copy {
-        line("copied", format!("{} tables, {} rows, {}", copy.tables, copy.rows, amount::bytes(copy.bytes)));
+        line("copied", format!("{} tables, {} rows, {}", copy.tables, copy.rows, numbers::bytes(copy.bytes)));
     }
     if let Some(fence) = &report.fence {
         line(

@@ -6,7 +6,6 @@ use crate::journey::{
 };
 use crate::ui::Ui;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Go back to blue, losing nothing, from wherever the migration is before the point of no return.
 ///
@@ -20,17 +19,17 @@ pub struct RollbackArgs {
     all: bool,
 }
 
-pub async fn run(args: RollbackArgs, ui: &Arc<Ui>) -> Result<ExitCode> {
+pub async fn run(args: RollbackArgs, ui: &Ui) -> Result<ExitCode> {
     let brief = brief::read_valid(&args.plan.plan)?;
     if args.all && !ui.confirm("Drop the copy on green and everything of ours on both sides?")? {
         return Ok(ExitCode::SUCCESS);
     }
     let extent = if args.all { Extent::All } else { Extent::Cutover };
-    let session = Session::open(brief, Wish::TakeOver(rollback::REQUEST), ui.clone()).await?;
+    let session = Session::open(brief, Wish::TakeOver(rollback::REQUEST), ui.ears()).await?;
     let outcome = rollback::run(&session, extent).await;
     session.close().await;
     outcome?;
-    ui.note(match extent {
+    ui.say(match extent {
         Extent::Cutover => "clients are with blue; green keeps its copy: `migrate replicate` follows on, or `rollback --all` removes it",
         Extent::All => "clients are with blue, and nothing of ours is left",
     });

@@ -5,9 +5,8 @@ use super::{
 use crate::engine::status::Status as Progress;
 use crate::error::Result;
 use crate::journey::status::{self, Status};
-use crate::ui::{Mode, Ui, amount};
+use crate::ui::{Ui, numbers};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Show where the migration is, what it waits for, and what to type next. Needs no lease.
 #[derive(Debug, clap::Args)]
@@ -19,13 +18,13 @@ pub struct StatusArgs {
     format: Format,
 }
 
-pub async fn run(args: StatusArgs, ui: &Arc<Ui>) -> Result<ExitCode> {
+pub async fn run(args: StatusArgs, ui: &Ui) -> Result<ExitCode> {
     let brief = brief::read_valid(&args.plan.plan)?;
     let status = status::read(&brief.plan, &brief.sql_files).await?;
-    if args.format == Format::Json || ui.mode() == Mode::Json {
-        ui.json(&status)?;
+    if args.format == Format::Json || ui.is_json() {
+        ui.print_json(&status)?;
     } else {
-        ui.data(&render(&status))?;
+        ui.print(&render(&status));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -45,14 +44,14 @@ fn render(status: &Status) -> String {
                 copy.tables_done,
                 copy.tables,
                 copy.rows,
-                amount::bytes(copy.bytes.unsigned_abs())
+                numbers::bytes(copy.bytes.unsigned_abs())
             ),
         );
     }
     if let Some(follow) = &status.follow {
         let lag = follow
             .lag_bytes
-            .map_or_else(|| "blue cannot be reached".into(), |lag| format!("{} behind", amount::bytes(lag)));
+            .map_or_else(|| "blue cannot be reached".into(), |lag| format!("{} behind", numbers::bytes(lag)));
         let reader = match follow.active {
             Some(true) => "followed",
             Some(false) => "followed by nobody",
@@ -63,7 +62,7 @@ fn render(status: &Status) -> String {
             format!("at {}, {lag}, {} transactions, {reader}", follow.commit_lsn, follow.transactions),
         );
         if let Some(retained) = follow.retained_wal_bytes {
-            line("kept WAL", format!("{} on blue", amount::bytes(retained.unsigned_abs())));
+            line("kept WAL", format!("{} on blue", numbers::bytes(retained.unsigned_abs())));
         }
     }
     if let Some(gate) = &status.blue_gate {

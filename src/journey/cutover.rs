@@ -46,7 +46,7 @@ pub async fn run(session: &Session, stop: watch::Receiver<bool>) -> Result<()> {
             world.start_following().await?;
             world.start_capturing().await?;
         }
-        world.follow_durably().await;
+        world.follow_durably().await?;
         switch(session, &mut engine, stop).await?;
     } else {
         world.start_capturing().await?;

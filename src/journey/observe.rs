@@ -10,6 +10,7 @@ use crate::finding::Finding;
 use crate::pg::{catalog, connect, conninfo::ConnInfo};
 use crate::plan::{MigrationKind, Plan, SchemaFrom, Side};
 use crate::revocation::{self, broker};
+use crate::route::{OnBehalfOf, Route};
 use crate::step::attempt::Attempt;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -110,15 +111,9 @@ async fn look_outside(plan: &Plan, blue: &ServerFacts) -> Vec<OutsideFact> {
 }
 
 async fn look_at_route(plan: &Plan, ears: Ears) -> Result<Vec<Finding>> {
-    let Some(poolers) = plan.cutover.route.as_ref().and_then(|route| route.pgbouncer.as_ref()) else {
-        return Ok(Vec::new());
-    };
-    let route = crate::route::pgbouncer::Poolers::from_plan(poolers, ears)?;
-    let until = Instant::now() + ROUTE_DEADLINE;
-    let mut findings = Vec::new();
-    for (instance, plan_of_it) in route.instances().iter().zip(poolers) {
-        let facts = instance.inspect(until).await;
-        findings.extend(facts.findings(&plan_of_it.config, plan.cutover.pause_max.0));
-    }
-    Ok(findings)
+    let Some(route) = &plan.cutover.route else { return Ok(Vec::new()) };
+    // Nothing is moved, so nobody's epoch is needed.
+    let nobody = OnBehalfOf { plan: plan.name.clone(), epoch: 0 };
+    let route = Route::from_plan(route, nobody, ears)?;
+    Ok(route.findings(plan.cutover.pause_max.0, Instant::now() + ROUTE_DEADLINE).await)
 }

@@ -3,9 +3,10 @@
 use super::{Action, OnBehalfOf, pgbouncer::Proved};
 use crate::{
     error::{Doing, Error, Kind, Result},
+    finding::{Finding, Place, Severity},
     plan,
 };
-use std::{process::Stdio, time::Duration};
+use std::{os::unix::fs::PermissionsExt, path::Path, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
@@ -16,6 +17,8 @@ use tokio::{
 const TAIL_BYTES: usize = 4096;
 /// How long output is read after the command ended; a daemon it started may keep the pipe open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+const ACTIONS: [Action; 5] = [Action::Pause, Action::ToGreen, Action::ToBlue, Action::Resume, Action::Prove];
 
 /// Commands that move clients.
 pub struct CommandRoute {
@@ -30,7 +33,7 @@ impl CommandRoute {
     /// [`Kind::Plan`] when a command is empty.
     pub fn from_plan(plan: &plan::RouteCommand, on_behalf_of: OnBehalfOf) -> Result<CommandRoute> {
         let route = CommandRoute { plan: plan.clone(), on_behalf_of };
-        for action in [Action::Pause, Action::ToGreen, Action::ToBlue, Action::Resume, Action::Prove] {
+        for action in ACTIONS {
             if route.argv(action).first().is_none_or(String::is_empty) {
                 let field = name(action);
                 return Err(Error::new(
@@ -102,6 +105,19 @@ impl CommandRoute {
         self.run(Action::Prove, until).await.map(|()| vec![Proved::ByQuery])
     }
 
+    /// Commands whose program is not there.
+    pub fn findings(&self) -> Vec<Finding> {
+        let missing = ACTIONS.into_iter().filter(|action| !is_program(&self.argv(*action)[0]));
+        let finding = |action| Finding {
+            code: "ROUTE_COMMAND".into(),
+            severity: Severity::Blocking,
+            place: Place::Plan { field: format!("cutover.route.command.{}", name(action)) },
+            what: format!("`{}` is not a program on this machine", self.argv(action)[0]),
+            help: "Give its path, and make it executable.".into(),
+        };
+        missing.map(finding).collect()
+    }
+
     /// The command line, for people.
     pub fn shows(&self, action: Action) -> String {
         self.argv(action).join(" ")
@@ -139,6 +155,19 @@ impl CommandRoute {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => Err(Error::new(Kind::Gate, format!("{what} failed with {status}{said}"))),
         }
+    }
+}
+
+/// Whether a program can be started by this name: a path, or a name found in PATH.
+fn is_program(name: &str) -> bool {
+    let executable = |path: &Path| {
+        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    match name.contains('/') {
+        true => executable(Path::new(name)),
+        false => std::env::var_os("PATH").is_some_and(|path| {
+            std::env::split_paths(&path).any(|directory| executable(&directory.join(name)))
+        }),
     }
 }
 
@@ -236,6 +265,18 @@ mod tests {
     async fn much_output_neither_blocks_nor_fills_memory() {
         let error = route("head -c 3000000 /dev/zero | tr '\\0' x; exit 1").resume(soon()).await.unwrap_err();
         assert!(error.what.len() < TAIL_BYTES + 200);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_found_before() {
+        let mut route = route("true");
+        assert_eq!(route.findings(), []);
+        route.plan.pause = vec!["migrate-no-such-program".into()];
+        route.plan.to_green = vec!["/etc/passwd".into()];
+        route.plan.to_blue = vec!["sh".into()];
+        let places = route.findings().into_iter().map(|finding| finding.place.to_string());
+        let expected = ["plan: cutover.route.command.pause", "plan: cutover.route.command.to_green"];
+        assert_eq!(places.collect::<Vec<_>>(), expected);
     }
 
     #[tokio::test]

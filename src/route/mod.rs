@@ -16,12 +16,14 @@ pub mod target;
 use crate::{
     error::{Error, Kind, Result},
     event::Ears,
+    finding::Finding,
     pg::conninfo::ConnInfo,
     plan,
 };
 use command::CommandRoute;
 use pgbouncer::{EntryBefore, Poolers, ProbeTo, Proved};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What sends clients to blue or green.
@@ -180,6 +182,26 @@ impl Route {
         match self {
             Route::PgBouncer(poolers) => poolers.prove(ProbeTo::Green, proof, until).await,
             Route::Command(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Proves by a query as an application would ask it that clients reach the expected server; after
+    /// [`Route::resume_all`].
+    ///
+    /// # Errors
+    /// [`Kind::Gate`] when they do not.
+    pub async fn prove_live(&self, proof: &Proof, until: Instant) -> Result<Vec<Proved>> {
+        match self {
+            Route::PgBouncer(poolers) => poolers.prove_live(proof, until).await,
+            Route::Command(command) => command.prove(until).await,
+        }
+    }
+
+    /// What `check` finds: whether the route can be moved at all. Nothing lasting is changed.
+    pub async fn findings(&self, pause_max: Duration, until: Instant) -> Vec<Finding> {
+        match self {
+            Route::PgBouncer(poolers) => poolers.findings(pause_max, until).await,
+            Route::Command(command) => command.findings(),
         }
     }
 

@@ -226,9 +226,13 @@ impl World {
     }
 
     /// From now on green's commits are durable when they return: the fence must not wait for a flush to come by.
-    pub async fn follow_durably(&self) {
-        if let Some(follower) = self.follower.lock().await.as_ref() {
-            follower.durable(true);
+    ///
+    /// # Errors
+    /// [`Kind::Deadline`] when that is not in force within ten seconds.
+    pub async fn follow_durably(&self) -> Result<()> {
+        match self.follower.lock().await.as_ref() {
+            Some(follower) => follower.durable(true).await,
+            None => Ok(()),
         }
     }
 
@@ -272,7 +276,9 @@ impl World {
     pub async fn followers_health(&self) -> Result<()> {
         let follower = self.follower.lock().await;
         let failed = match follower.as_ref() {
-            Some(follower) if follower.status().borrow().failed.is_some() => Some(follower.wait_failed().await),
+            Some(follower) if follower.status().borrow().failed.is_some() => {
+                Some(follower.wait_failed().await)
+            }
             Some(_) => None,
             None => None,
         };

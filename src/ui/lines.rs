@@ -1,8 +1,8 @@
 //! Talk as plain lines, for CI and pipes: of one subject at most a line a second.
 
 use super::{
-    amount,
     meter::{Meter, Reading},
+    numbers,
     render::{BOLD, CYAN, GREEN, PLAIN, YELLOW},
 };
 use crate::event::Event;
@@ -68,9 +68,9 @@ pub fn lag(event: &Event) -> Option<String> {
     let Event::Lag { bytes, seconds, transactions } = event else { return None };
     let behind = match (bytes, *seconds > 0.0) {
         (0, false) => "green is level with blue".to_owned(),
-        _ => format!("green is {} and {} behind", amount::bytes(*bytes), amount::seconds(*seconds)),
+        _ => format!("green is {} and {} behind", numbers::bytes(*bytes), numbers::seconds(*seconds)),
     };
-    Some(format!("lag     {behind}; {} transactions applied", amount::count(*transactions)))
+    Some(format!("lag     {behind}; {} transactions applied", numbers::count(*transactions)))
 }
 
 /// The line for what is said once; `None` for progress and lag.
@@ -81,7 +81,7 @@ pub fn told(event: &Event) -> Option<String> {
         Event::StepDone { step, elapsed_ms } => {
             format!(
                 "{GREEN}done{PLAIN}    {step} in {}",
-                amount::duration(Duration::from_millis(*elapsed_ms))
+                numbers::duration(Duration::from_millis(*elapsed_ms))
             )
         }
         Event::StepFound { step, adopted: false } => format!("{GREEN}found{PLAIN}   {step}: done before"),

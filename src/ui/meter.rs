@@ -1,6 +1,6 @@
 //! How fast a piece of work advances, and how long it will take. Pure; the clock is given.
 
-use super::amount;
+use super::numbers;
 use std::time::{Duration, Instant};
 
 /// Samples closer than this are put together.
@@ -59,25 +59,25 @@ impl Meter {
 
     /// `12,345 rows, 1.2 GB of 3.0 GB (40%), 45.0 MB/s, 1m 20s left`, as far as it is known.
     pub fn describe(&self, reading: Reading) -> String {
-        let mut text = format!("{} rows, {}", amount::count(reading.rows), amount::bytes(reading.bytes));
+        let mut text = format!("{} rows, {}", numbers::count(reading.rows), numbers::bytes(reading.bytes));
         // An expectation that was passed is none.
         if reading.total_bytes > 0 && reading.bytes <= reading.total_bytes {
             let percent = u128::from(reading.bytes) * 100 / u128::from(reading.total_bytes);
-            text.push_str(&format!(" of {} ({percent}%)", amount::bytes(reading.total_bytes)));
+            text.push_str(&format!(" of {} ({percent}%)", numbers::bytes(reading.total_bytes)));
         }
         if let Some(rate) = self.bytes_per_second {
-            text.push_str(&format!(", {}", amount::rate(rate)));
+            text.push_str(&format!(", {}", numbers::rate(rate)));
         }
         if let Some(remaining) = self.remaining(reading) {
-            text.push_str(&format!(", {} left", amount::duration(remaining)));
+            text.push_str(&format!(", {} left", numbers::duration(remaining)));
         }
         text
     }
 
     /// `12,345 rows, 3.0 GB in 1m 02s`.
     pub fn conclude(&self, reading: Reading, now: Instant) -> String {
-        let took = amount::duration(now.saturating_duration_since(self.begun));
-        format!("{} rows, {} in {took}", amount::count(reading.rows), amount::bytes(reading.bytes))
+        let took = numbers::duration(now.saturating_duration_since(self.begun));
+        format!("{} rows, {} in {took}", numbers::count(reading.rows), numbers::bytes(reading.bytes))
     }
 }
 

@@ -7,16 +7,16 @@
 //! `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE` are honored for each stream. A reader that goes away (`| head`) ends neither
 //! the program nor a migration: what it does not read is dropped.
 
-pub mod amount;
 mod bars;
 mod lines;
-pub mod meter;
+mod meter;
+pub mod numbers;
 pub mod render;
 mod talk;
 
 use crate::{
     error::{Doing, Error, Kind, Result},
-    event::{Event, Listener},
+    event::{Ears, Event, Listener},
     finding::Finding,
 };
 use anstream::{AutoStream, ColorChoice};
@@ -28,29 +28,26 @@ use std::{
 };
 use talk::{Stage, Talk};
 
-/// How talk is shown.
+/// What the operator asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Bars on a terminal.
-    Bars,
-    /// Plain lines, in CI and pipes.
-    Lines,
-    /// A JSON object a line.
+    /// `--json`
     Json,
+    /// Bars on a terminal, lines elsewhere and in CI.
+    Auto,
 }
 
-/// What the operator asked for on the command line.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Options {
-    /// `--json`
-    pub json: bool,
-    /// `--yes`: questions are answered yes.
-    pub yes: bool,
+/// How talk is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Bars,
+    Lines,
+    Json,
 }
 
 /// Shows everything the operator sees.
 pub struct Ui {
-    mode: Mode,
+    form: Form,
     yes: bool,
     out: Mutex<Out>,
     out_colors: bool,
@@ -60,35 +57,33 @@ pub struct Ui {
 
 struct Out {
     stream: Box<dyn Write + Send>,
-    /// The reader went away.
+    /// The reader went away, or it failed and that was said.
     closed: bool,
 }
 
 impl Ui {
-    /// Looks at the two streams and the environment, and decides how to show things.
-    pub fn new(options: Options) -> Ui {
+    /// Looks at the two streams and the environment, and decides how to show things. With `yes`, questions are
+    /// answered yes.
+    pub fn new(mode: Mode, yes: bool) -> Ui {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let mode = match options.json {
-            true => Mode::Json,
-            false if io::stderr().is_terminal() && !dumb && std::env::var_os("CI").is_none() => Mode::Bars,
-            false => Mode::Lines,
+        let in_ci = std::env::var_os("CI").is_some();
+        let form = match mode {
+            Mode::Json => Form::Json,
+            Mode::Auto if io::stderr().is_terminal() && !dumb && !in_ci => Form::Bars,
+            Mode::Auto => Form::Lines,
         };
         let screen =
-            (mode == Mode::Bars).then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
-        let stage = Stage {
-            mode,
-            out: Box::new(io::stderr()),
-            colors: AutoStream::choice(&io::stderr()) != ColorChoice::Never,
-            screen,
-        };
+            (form == Form::Bars).then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+        let colors = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
+        let stage = Stage { form, out: Box::new(io::stderr()), colors, screen };
         let out_colors = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
-        Ui::with(stage, Box::new(io::stdout()), out_colors, options)
+        Ui::with(stage, Box::new(io::stdout()), out_colors, yes)
     }
 
-    fn with(stage: Stage, out: Box<dyn Write + Send>, out_colors: bool, options: Options) -> Ui {
+    fn with(stage: Stage, out: Box<dyn Write + Send>, out_colors: bool, yes: bool) -> Ui {
         Ui {
-            mode: stage.mode,
-            yes: options.yes,
+            form: stage.form,
+            yes,
             out: Mutex::new(Out { stream: out, closed: false }),
             out_colors,
             screen: stage.screen.clone(),
@@ -96,16 +91,20 @@ impl Ui {
         }
     }
 
-    /// How talk is shown.
-    pub fn mode(&self) -> Mode {
-        self.mode
+    /// Whether `--json` was given.
+    pub fn is_json(&self) -> bool {
+        self.form == Form::Json
+    }
+
+    /// For whoever does the work and tells what happens.
+    pub fn ears(&self) -> Ears {
+        self.talk.clone()
     }
 
     /// Prints a command's result to standard output, as it is; a missing newline at its end is added.
     ///
-    /// # Errors
-    /// [`Kind::Request`] when it cannot be written (a full disk); a reader that went away is no error.
-    pub fn data(&self, text: &str) -> Result<()> {
+    /// A reader that went away is no failure; another failure (a full disk) is said once, on standard error.
+    pub fn print(&self, text: &str) {
         // So that what was told before stands before it on a terminal.
         self.talk.flush();
         let plain;
@@ -116,73 +115,69 @@ impl Ui {
             &plain
         };
         let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-        let write = || {
-            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-            if out.closed {
-                return Ok(());
-            }
-            let stream = &mut out.stream;
-            let written = stream
-                .write_all(text.as_bytes())
-                .and_then(|()| stream.write_all(newline.as_bytes()))
-                .and_then(|()| stream.flush());
-            match written {
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                    out.closed = true;
-                    Ok(())
-                }
-                written => written,
-            }
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        if out.closed {
+            return;
+        }
+        let stream = &mut out.stream;
+        let mut write = || {
+            stream.write_all(text.as_bytes())?;
+            stream.write_all(newline.as_bytes())?;
+            stream.flush()
         };
         let written = match &self.screen {
             Some(screen) => screen.suspend(write),
             None => write(),
         };
-        written.doing(Kind::Request, || "cannot write to standard output".into())
+        if let Err(error) = written {
+            out.closed = true;
+            if error.kind() != ErrorKind::BrokenPipe {
+                let text = format!("standard output cannot be written, the result is incomplete: {error}");
+                self.talk.tell(Event::Warning { text });
+            }
+        }
     }
 
     /// Prints a command's result to standard output as one JSON document.
     ///
     /// # Errors
-    /// As [`Ui::data`].
-    pub fn json(&self, value: &impl Serialize) -> Result<()> {
+    /// [`Kind::Bug`] when it cannot be written as JSON.
+    pub fn print_json(&self, value: &impl Serialize) -> Result<()> {
         let text = serde_json::to_string_pretty(value)
             .doing(Kind::Bug, || "a result cannot be written as JSON".into())?;
-        self.data(&text)
+        self.print(&text);
+        Ok(())
     }
 
-    /// Prints findings: text, or with `--json` one document.
-    ///
-    /// # Errors
-    /// As [`Ui::data`].
-    pub fn findings(&self, findings: &[Finding]) -> Result<()> {
-        match self.mode {
-            Mode::Json => self.json(&render::findings_json(findings)),
-            Mode::Bars | Mode::Lines => self.data(&render::findings(findings)),
+    /// Prints findings: text, or with `--json` one document with their numbers.
+    pub fn findings(&self, findings: &[Finding]) {
+        match self.form {
+            Form::Json => self.print(&format!("{:#}", render::findings_json(findings))),
+            Form::Bars | Form::Lines => self.print(&render::findings(findings)),
         }
     }
 
-    /// Prints a table: text, or with `--json` a list of objects.
-    ///
-    /// # Errors
-    /// As [`Ui::data`].
-    pub fn table(&self, headers: &[&str], rows: &[Vec<String>]) -> Result<()> {
-        match self.mode {
-            Mode::Json => self.json(&render::table_json(headers, rows)),
-            Mode::Bars | Mode::Lines => self.data(&render::table(headers, rows)),
+    /// Prints a table: text, or with `--json` a list of objects whose keys are the headers.
+    pub fn table(&self, headers: &[&str], rows: &[Vec<String>]) {
+        match self.form {
+            Form::Json => self.print(&format!("{:#}", render::table_json(headers, rows))),
+            Form::Bars | Form::Lines => self.print(&render::table(headers, rows)),
         }
     }
 
-    /// Says one sentence on standard error.
-    pub fn note(&self, text: impl Into<String>) {
-        self.tell(Event::Note { text: text.into() });
+    /// Says one sentence on standard error: how a command ended, say.
+    pub fn say(&self, text: &str) {
+        match self.form {
+            Form::Json => self.talk.tell(Event::Note { text: text.to_owned() }),
+            Form::Bars | Form::Lines => self.talk.text(format!("{text}\n")),
+        }
     }
 
     /// Shows the error that ends the run, and waits until it is shown. The caller exits with its kind's code.
     pub fn error(&self, error: &Error) {
-        self.talk.text(match self.mode {
-            Mode::Json => format!("{}\n", render::error_json(error)),
-            Mode::Bars | Mode::Lines => render::error(error),
+        self.talk.text(match self.form {
+            Form::Json => format!("{}\n", render::error_json(error)),
+            Form::Bars | Form::Lines => render::error(error),
         });
         self.talk.flush();
     }
@@ -193,10 +188,10 @@ impl Ui {
     /// [`Kind::Request`] when nobody can be asked (no terminal, or `--json`) and `--yes` was not given.
     pub fn confirm(&self, question: &str) -> Result<bool> {
         if self.yes {
-            self.note(format!("{question} yes (--yes)"));
+            self.say(&format!("{question} yes (--yes)"));
             return Ok(true);
         }
-        let nobody = !io::stdin().is_terminal() || !io::stderr().is_terminal() || self.mode == Mode::Json;
+        let nobody = !io::stdin().is_terminal() || !io::stderr().is_terminal() || self.is_json();
         if nobody {
             return Err(Error::new(Kind::Request, format!("nobody can be asked: {question}"))
                 .hint("Run it on a terminal, or give --yes if you mean it."));
@@ -216,15 +211,9 @@ impl Ui {
         Logs { talk: self.talk.clone() }
     }
 
-    /// Waits until everything told so far is shown; two seconds at most.
-    pub fn flush(&self) {
-        self.talk.flush();
-    }
-}
-
-impl Listener for Ui {
-    fn tell(&self, event: Event) {
-        self.talk.event(event);
+    /// Waits until everything told so far is shown, two seconds at most, and takes the bars away. Call it before exit.
+    pub fn close(&self) {
+        self.talk.clear();
     }
 }
 

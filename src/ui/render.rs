@@ -1,6 +1,6 @@
 //! Errors, findings and tables as text and as JSON. Pure; colors are ANSI codes, taken out where nobody wants them.
 
-use super::amount::things;
+use super::numbers::things;
 use crate::{
     error::{Error, Kind},
     finding::{Finding, Severity},

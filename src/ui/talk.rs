@@ -1,8 +1,8 @@
 //! The thread that talks. Events are told from the data path, which must not wait for a terminal or a full pipe; so they
 //! go through a queue of fixed length, and when it is full, progress is dropped first of all.
 
-use super::{Mode, bars::Bars, lines::Lines};
-use crate::event::Event;
+use super::{Form, bars::Bars, lines::Lines};
+use crate::event::{Event, Listener};
 use indicatif::MultiProgress;
 use std::{
     io::Write,
@@ -24,6 +24,7 @@ enum Message {
     Event(Event),
     Text(String),
     Flush(SyncSender<()>),
+    Clear(SyncSender<()>),
 }
 
 /// The way to the thread.
@@ -36,7 +37,7 @@ pub struct Talk {
 /// Where and how the thread talks.
 pub struct Stage {
     /// How events are shown.
-    pub mode: Mode,
+    pub form: Form,
     /// Standard error.
     pub out: Box<dyn Write + Send>,
     /// Whether it takes colors.
@@ -58,23 +59,6 @@ impl Talk {
 
     fn queue(&self) -> Option<SyncSender<Message>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Never waits. When the queue is full, the event is counted as dropped.
-    pub fn event(&self, event: Event) {
-        let Some(queue) = self.queue() else { return };
-        let told = match self.dropped.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            dropped => {
-                let text = format!("{dropped} messages were not shown, since nobody read them in time");
-                queue.try_send(Message::Event(Event::Warning { text })).map(|()| {
-                    self.dropped.fetch_sub(dropped, Ordering::Relaxed);
-                })
-            }
-        };
-        if let Err(TrySendError::Full(_)) = told.and_then(|()| queue.try_send(Message::Event(event))) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     /// How many events were dropped and not yet reported.
@@ -100,9 +84,37 @@ impl Talk {
 
     /// Waits until everything told so far is shown, or [`LAST_WORDS`].
     pub fn flush(&self) {
+        self.wait_for(Message::Flush);
+    }
+
+    /// Like [`Talk::flush`], and takes the bars away.
+    pub fn clear(&self) {
+        self.wait_for(Message::Clear);
+    }
+
+    fn wait_for(&self, message: impl FnOnce(SyncSender<()>) -> Message) {
         let (done, shown) = mpsc::sync_channel(1);
-        if self.queue().is_some_and(|queue| queue.try_send(Message::Flush(done)).is_ok()) {
+        if self.queue().is_some_and(|queue| queue.try_send(message(done)).is_ok()) {
             let _ = shown.recv_timeout(LAST_WORDS);
+        }
+    }
+}
+
+impl Listener for Talk {
+    /// Never waits. When the queue is full, the event is counted as dropped.
+    fn tell(&self, event: Event) {
+        let Some(queue) = self.queue() else { return };
+        let told = match self.dropped.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            dropped => {
+                let text = format!("{dropped} messages were not shown, since nobody read them in time");
+                queue.try_send(Message::Event(Event::Warning { text })).map(|()| {
+                    self.dropped.fetch_sub(dropped, Ordering::Relaxed);
+                })
+            }
+        };
+        if let Err(TrySendError::Full(_)) = told.and_then(|()| queue.try_send(Message::Event(event))) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -128,10 +140,10 @@ fn show(mut stage: Stage, events: &Receiver<Message>) {
     while let Ok(message) = events.recv() {
         match message {
             Message::Event(event) => {
-                let line = match (stage.mode, &mut bars) {
-                    (Mode::Json, _) => serde_json::to_string(&event).ok(),
-                    (Mode::Bars, Some(bars)) => bars.draw(&event, Instant::now()),
-                    (Mode::Bars | Mode::Lines, _) => lines.line(&event, Instant::now()),
+                let line = match (stage.form, &mut bars) {
+                    (Form::Json, _) => serde_json::to_string(&event).ok(),
+                    (Form::Bars, Some(bars)) => bars.draw(&event, Instant::now()),
+                    (Form::Bars | Form::Lines, _) => lines.line(&event, Instant::now()),
                 };
                 if let Some(line) = line {
                     print(&mut stage, &format!("{line}\n"));
@@ -139,14 +151,15 @@ fn show(mut stage: Stage, events: &Receiver<Message>) {
             }
             Message::Text(text) => print(&mut stage, &text),
             Message::Flush(done) => {
-                let _ = stage.out.flush();
+                let _ = done.send(());
+            }
+            Message::Clear(done) => {
+                bars.iter_mut().for_each(Bars::clear);
                 let _ = done.send(());
             }
         }
     }
-    if let Some(bars) = &mut bars {
-        bars.clear();
-    }
+    bars.iter_mut().for_each(Bars::clear);
 }
 
 /// Prints above the bars. What cannot be written is lost: talk is not data, and a closed pipe must not stop a migration.

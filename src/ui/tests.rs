@@ -1,8 +1,5 @@
 use super::*;
-use crate::{
-    event::Ears,
-    finding::{Place, Severity},
-};
+use crate::finding::{Place, Severity};
 use std::sync::mpsc;
 
 /// A stream that keeps what is written.
@@ -53,10 +50,14 @@ impl Write for Stuck {
     }
 }
 
-fn ui(mode: Mode, colors: bool) -> (Ui, Paper, Paper) {
+fn ui(form: Form, colors: bool) -> (Ui, Paper, Paper) {
     let (out, err) = (Paper::default(), Paper::default());
-    let stage = Stage { mode, out: Box::new(err.clone()), colors, screen: None };
-    (Ui::with(stage, Box::new(out.clone()), colors, Options::default()), out, err)
+    let stage = Stage { form, out: Box::new(err.clone()), colors, screen: None };
+    (Ui::with(stage, Box::new(out.clone()), colors, false), out, err)
+}
+
+fn note(text: &str) -> Event {
+    Event::Note { text: text.into() }
 }
 
 fn finding() -> Finding {
@@ -66,25 +67,25 @@ fn finding() -> Finding {
 
 #[test]
 fn data_and_talk_go_apart() {
-    let (ui, out, err) = ui(Mode::Lines, false);
-    ui.note("hello");
-    ui.data("result").unwrap();
+    let (ui, out, err) = ui(Form::Lines, false);
+    ui.ears().tell(note("hello"));
+    ui.say("bye");
+    ui.print("result");
     ui.error(&Error::new(Kind::Gate, "no").hint("do"));
     assert_eq!(out.text(), "result\n");
-    assert_eq!(err.text(), "note: hello\nerror: no\n  hint: do\n");
+    assert_eq!(err.text(), "note: hello\nbye\nerror: no\n  hint: do\n");
 }
 
 #[test]
 fn json_is_one_object_a_line_and_data_one_document() {
-    let (ui, out, err) = ui(Mode::Json, false);
-    let ui = Arc::new(ui);
-    let ears: Ears = ui.clone();
+    let (ui, out, err) = ui(Form::Json, false);
+    let ears = ui.ears();
     for bytes in 0..3 {
         let subject = "public.t".to_owned();
         ears.tell(Event::Progress { subject, rows: 1, bytes, total_bytes: 9, done: false });
     }
     ui.error(&Error::new(Kind::Gate, "no"));
-    ui.findings(&[finding()]).unwrap();
+    ui.findings(&[finding()]);
     let lines: Vec<serde_json::Value> =
         err.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
@@ -97,9 +98,9 @@ fn json_is_one_object_a_line_and_data_one_document() {
 #[test]
 fn colors_are_taken_out_where_nobody_wants_them() {
     for colors in [true, false] {
-        let (ui, out, err) = ui(Mode::Lines, colors);
+        let (ui, out, err) = ui(Form::Lines, colors);
         ui.error(&Error::new(Kind::Gate, "no"));
-        ui.findings(&[finding()]).unwrap();
+        ui.findings(&[finding()]);
         assert_eq!(err.text().contains('\x1b'), colors);
         assert_eq!(out.text().contains('\x1b'), colors);
     }
@@ -107,22 +108,22 @@ fn colors_are_taken_out_where_nobody_wants_them() {
 
 #[test]
 fn a_reader_that_goes_away_ends_nothing() {
-    let stage = Stage { mode: Mode::Lines, out: Box::new(Closed), colors: false, screen: None };
-    let ui = Ui::with(stage, Box::new(Closed), false, Options::default());
-    ui.data("one").unwrap();
-    ui.data("two").unwrap();
-    ui.note("hello");
+    let stage = Stage { form: Form::Lines, out: Box::new(Closed), colors: false, screen: None };
+    let ui = Ui::with(stage, Box::new(Closed), false, false);
+    ui.print("one");
+    ui.print("two");
+    ui.ears().tell(note("hello"));
     ui.error(&Error::new(Kind::Bug, "x"));
 }
 
 #[test]
 fn telling_never_waits_for_the_reader() {
     let (release, wait) = mpsc::channel();
-    let stage = Stage { mode: Mode::Lines, out: Box::new(Stuck(wait)), colors: false, screen: None };
-    let ui = Ui::with(stage, Box::new(Paper::default()), false, Options::default());
+    let stage = Stage { form: Form::Lines, out: Box::new(Stuck(wait)), colors: false, screen: None };
+    let ui = Ui::with(stage, Box::new(Paper::default()), false, false);
     let begun = std::time::Instant::now();
     for _ in 0..20_000 {
-        ui.note("hello");
+        ui.ears().tell(note("hello"));
     }
     assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
     drop(release);
@@ -132,40 +133,60 @@ fn telling_never_waits_for_the_reader() {
 #[test]
 fn dropped_messages_are_counted() {
     let (release, wait) = mpsc::channel();
-    let stage = Stage { mode: Mode::Lines, out: Box::new(Stuck(wait)), colors: false, screen: None };
+    let stage = Stage { form: Form::Lines, out: Box::new(Stuck(wait)), colors: false, screen: None };
     let talk = Talk::start(stage);
-    for _ in 0..5000 {
-        talk.event(Event::Note { text: "hello".into() });
+    for _ in 0..10_000 {
+        talk.tell(Event::Note { text: "hello".into() });
     }
+    // Some of them may have been reported already, when the thread took its first event.
     assert!(talk.dropped() > 800, "{}", talk.dropped());
     drop(release);
     talk.flush();
     std::thread::sleep(std::time::Duration::from_millis(50));
-    talk.event(Event::Note { text: "later".into() });
+    talk.tell(Event::Note { text: "later".into() });
     assert_eq!(talk.dropped(), 0);
 }
 
 #[test]
 fn without_a_terminal_only_yes_confirms() {
     // The tests' standard input may be a terminal, so JSON stands for its absence.
-    let (asked, ..) = ui(Mode::Json, false);
+    let (asked, ..) = ui(Form::Json, false);
     let error = asked.confirm("Reopen blue?").unwrap_err();
     assert_eq!(error.kind, Kind::Request);
     assert!(error.hint.is_some_and(|hint| hint.contains("--yes")));
     let err = Paper::default();
-    let stage = Stage { mode: Mode::Json, out: Box::new(err.clone()), colors: false, screen: None };
-    let options = Options { json: true, yes: true };
-    let sure = Ui::with(stage, Box::new(Paper::default()), false, options);
+    let stage = Stage { form: Form::Json, out: Box::new(err.clone()), colors: false, screen: None };
+    let sure = Ui::with(stage, Box::new(Paper::default()), false, true);
     assert!(sure.confirm("Reopen blue?").unwrap());
-    sure.flush();
+    sure.close();
     assert!(err.text().contains("Reopen blue? yes (--yes)"));
 }
 
 #[test]
 fn logs_go_among_the_talk() {
-    let (ui, _, err) = ui(Mode::Lines, false);
-    ui.note("before");
+    let (ui, _, err) = ui(Form::Lines, false);
+    ui.ears().tell(note("before"));
     ui.logs().write_all(b"INFO a line\n").unwrap();
-    ui.flush();
+    ui.close();
     assert_eq!(err.text(), "note: before\nINFO a line\n");
+}
+
+#[test]
+fn a_full_disk_is_said_once() {
+    struct Full;
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let err = Paper::default();
+    let stage = Stage { form: Form::Lines, out: Box::new(err.clone()), colors: false, screen: None };
+    let ui = Ui::with(stage, Box::new(Full), false, false);
+    ui.print("one");
+    ui.print("two");
+    ui.close();
+    assert_eq!(err.text().matches("cannot be written").count(), 1, "{}", err.text());
 }

@@ -4,14 +4,14 @@
 #[allow(dead_code, unused_imports, reason = "shared with the examples, which use other parts")]
 mod support;
 
-mod connections;
 mod check;
+mod connections;
 mod copy;
 mod facts;
 mod history_live;
 mod plan_errors;
-mod revocation;
 mod plan_pages;
+mod revocation;
 mod route;
 mod stream;
 mod testbed_live;

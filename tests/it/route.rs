@@ -162,6 +162,8 @@ async fn clients_are_switched_and_back_without_an_error() {
     assert_eq!(route.pointing_at(within(5)).await.unwrap(), Pointing::Green);
     assert!(!stage.file().contains("__migrate_probe"));
     route.resume_all(within(5)).await.unwrap();
+    assert_eq!(route.prove_live(&stage.proof("green"), within(5)).await.unwrap(), [Proved::ByQuery]);
+    assert_eq!(route.prove_live(&stage.proof("blue"), within(5)).await.unwrap_err().kind, Kind::Gate);
     traffic.flows(100).await;
     let at_green = stage.hits().await;
     assert_eq!(at_green.0, quiet.0, "a client still writes to blue");
@@ -201,6 +203,50 @@ async fn a_stuck_transaction_meets_the_deadline_and_everybody_goes_on() {
     assert_eq!(errors, Vec::<String>::new());
     route.pause_all(within(5)).await.unwrap();
     route.resume_all(within(5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_instance_that_cannot_be_reached_holds_nobody() {
+    let stage = Stage::new("route-unreachable").await;
+    let dead = plan::PgBouncer {
+        admin: Secret::new("host=127.0.0.1 port=1 user=x password=y"),
+        ..stage.plan(&stage.pooler)
+    };
+    let route = stage.route_over(vec![stage.plan(&stage.pooler), dead], Arc::new(Deaf));
+    let begun = Instant::now();
+    let error = route.pause_all(within(5)).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Connect, "{:?}", error.chain());
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(stage.reached().await, "blue");
+}
+
+/// Both entries are edited at the same time; neither edit may be lost.
+#[tokio::test]
+async fn two_entries_of_one_file_move_together() {
+    let stage = Stage::new("route-two").await;
+    let line = stage.file().lines().find(|line| line.starts_with("app = ")).unwrap().to_owned();
+    let two =
+        stage.file().replace(&line, &format!("{line}\n; the readers\n{}", line.replacen("app", "app_ro", 1)));
+    fs::write(stage.pooler.config_path(), &two).unwrap();
+    let admin = cluster::connect(&stage.pooler.admin_url()).await.unwrap();
+    admin.simple_query("RELOAD").await.unwrap();
+    let readers = plan::PgBouncer { database: "app_ro".into(), ..stage.plan(&stage.pooler) };
+    let route = stage.route_over(vec![stage.plan(&stage.pooler), readers], Arc::new(Deaf));
+    let before = route.before().await.unwrap();
+    route.pause_all(within(5)).await.unwrap();
+    route.switch_to_green(within(5)).await.unwrap();
+    let proved = route.prove_green(&stage.proof("green"), within(5)).await.unwrap();
+    assert_eq!(proved, [Proved::ByQuery, Proved::ByQuery]);
+    assert_eq!(
+        stage.file(),
+        two.replace(&format!("port={}", stage.pair.blue_server().port), "PORT")
+            .replace(&format!("dbname={}", stage.pair.blue_database()), "DB")
+            .replace("PORT", &format!("port={}", stage.pair.green_server().port))
+            .replace("DB", &format!("dbname={}", stage.pair.green_database()))
+    );
+    route.switch_to_blue(&before, within(5)).await.unwrap();
+    route.resume_all(within(5)).await.unwrap();
+    assert_eq!(stage.file(), two);
 }
 
 /// On 1.18, once anybody gave WAIT_CLOSE, PAUSE answers at once though transactions run.

@@ -148,9 +148,16 @@ impl Instance {
     ///
     /// # Errors
     /// [`Kind::Deadline`] when `until` passes first (a client keeps a transaction open); clients then go on as before.
-    /// [`Kind::Stopped`] when it could not be taken back: clients are held.
+    /// [`Kind::Stopped`] when it could not be taken back: clients are held. Others: PAUSE was not given.
     pub async fn pause(&self, until: Instant) -> Result<()> {
-        let Err(error) = self.try_pause(until).await else { return Ok(()) };
+        let console = self.console(until).await?;
+        self.row(&console, until).await?;
+        let no_login = |pools: &[PoolRow]| pools.iter().all(|pool| pool.servers_login == 0);
+        self.see_pools(&console, no_login, until.min(Instant::now() + LOGINS_WITHIN)).await?;
+        console.log_in_at_once(until).await?;
+        let Err(error) = self.quiet(&console, until).await else { return Ok(()) };
+        // Closed before the RESUME, which its PAUSE must not overtake.
+        drop(console);
         let holding = self.who_holds_on().await;
         self.take_pause_back().await?;
         Err(match holding {
@@ -164,15 +171,10 @@ impl Instance {
         })
     }
 
-    async fn try_pause(&self, until: Instant) -> Result<()> {
-        let console = self.console(until).await?;
-        self.row(&console, until).await?;
-        let no_login = |pools: &[PoolRow]| pools.iter().all(|pool| pool.servers_login == 0);
-        self.see_pools(&console, no_login, until.min(Instant::now() + LOGINS_WITHIN)).await?;
-        console.log_in_at_once(until).await?;
+    async fn quiet(&self, console: &Console, until: Instant) -> Result<()> {
         console.pause(&self.entry, until).await?;
         // The answer alone proves nothing on 1.18: see Console::pause.
-        while !self.links(&console, until).await?.is_empty() {
+        while !self.links(console, until).await?.is_empty() {
             if Instant::now() >= until {
                 return Err(Error::new(
                     Kind::Deadline,
@@ -181,7 +183,7 @@ impl Instance {
             }
             sleep(POLL).await;
         }
-        match self.row(&console, until).await?.paused {
+        match self.row(console, until).await?.paused {
             true => Ok(()),
             false => Err(Error::new(Kind::Server, format!("{} was resumed by somebody else", self.label))),
         }
@@ -433,13 +435,17 @@ impl Instance {
         Ok(())
     }
 
-    /// Asks the proof's query through the twin.
+    /// Asks the proof's query through the twin, or through the entry itself, where it hangs while paused.
     ///
     /// # Errors
     /// [`Kind::Gate`] when another answer comes, so another server is reached, or the server refuses the pooler.
-    pub(super) async fn ask_probe(&self, proof: &Proof, until: Instant) -> Result<Proved> {
-        let twin = self.admin.with_database(&Config::probe_name(&self.entry)).with_login_of(&proof.login);
-        let link = match Link::open(&twin, until).await {
+    pub(super) async fn ask(&self, through: Through, proof: &Proof, until: Instant) -> Result<Proved> {
+        let database = match through {
+            Through::Twin => Config::probe_name(&self.entry),
+            Through::Entry => self.entry.clone(),
+        };
+        let client = self.admin.with_database(&database).with_login_of(&proof.login);
+        let link = match Link::open(&client, until).await {
             Ok(link) => link,
             Err(error) => return self.refused(error),
         };
@@ -498,6 +504,15 @@ impl Instance {
             config.with_target(&self.entry, &self.target).is_ok_and(|text| text == config.text())
         })
     }
+}
+
+/// By which name a proof is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Through {
+    /// The temporary twin.
+    Twin,
+    /// The name that applications use.
+    Entry,
 }
 
 /// Where a temporary twin leads.

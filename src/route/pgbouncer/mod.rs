@@ -13,14 +13,18 @@ mod link;
 use crate::{
     error::{Error, Kind, Result},
     event::{Ears, Event},
+    finding::Finding,
     plan,
     route::{Pointing, Proof},
 };
 use futures_util::future::join_all;
+use instance::Through;
 pub use instance::{EntryBefore, Instance, ProbeTo, Proved};
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::Instant};
 
+/// How long resuming may take when one instance could not be paused.
+const RESUME_WITHIN: Duration = Duration::from_secs(10);
 /// How long removing the twins may take, after whatever failed.
 const CLEAN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -60,15 +64,26 @@ impl Poolers {
     /// Holds the clients of all instances.
     ///
     /// # Errors
-    /// The first failure; all instances were resumed then, unless its kind is [`Kind::Stopped`].
+    /// The first failure; the clients of all instances go on then, unless its kind is [`Kind::Stopped`].
     pub async fn pause(&self, until: Instant) -> Result<()> {
-        let Err(error) = self.each(|instance| instance.pause(until)).await else { return Ok(()) };
-        let back = self.resume(Instant::now() + Duration::from_secs(10)).await;
-        Err(back.err().map_or(error, |back| Error {
+        let paused = join_all(self.instances.iter().map(|instance| instance.pause(until))).await;
+        if paused.iter().all(Result::is_ok) {
+            return Ok(());
+        }
+        // An instance that failed has taken its own PAUSE back.
+        let back_until = Instant::now() + RESUME_WITHIN;
+        let held = self.instances.iter().zip(&paused).filter(|(_, paused)| paused.is_ok());
+        let back = join_all(held.map(|(instance, _)| instance.resume(back_until))).await;
+        let stopped = back.into_iter().find_map(Result::err).map(|back| Error {
             kind: Kind::Stopped,
-            what: format!("{}; clients are held", back.what),
+            what: format!("{}; its clients are held", back.what),
             ..back
-        }))
+        });
+        let mut failures: Vec<Error> =
+            stopped.into_iter().chain(paused.into_iter().filter_map(Result::err)).collect();
+        // What holds clients is what the operator must hear.
+        let worst = failures.iter().position(|error| error.kind == Kind::Stopped).unwrap_or(0);
+        Err(failures.swap_remove(worst))
     }
 
     /// Lets the clients of all instances go on.
@@ -132,13 +147,28 @@ impl Poolers {
         // One after the other for all instances, since several may read the same file.
         let proved = async {
             self.each(|instance| instance.add_probe(to, until)).await?;
-            self.each(|instance| instance.ask_probe(proof, until)).await
+            self.each(|instance| instance.ask(Through::Twin, proof, until)).await
         };
         let proved = proved.await;
         let removed = self.remove_probes(Instant::now() + CLEAN_WITHIN).await;
         let proved = proved?;
         removed?;
-        for (instance, proved) in self.instances.iter().zip(&proved) {
+        self.warn_of_refusals(&proved, proof);
+        Ok(proved)
+    }
+
+    /// Asks the proof's query through the entries themselves, as an application would. Only when they are resumed.
+    ///
+    /// # Errors
+    /// [`Kind::Gate`] when another server answers or nobody gets through.
+    pub async fn prove_live(&self, proof: &Proof, until: Instant) -> Result<Vec<Proved>> {
+        let proved = self.each(|instance| instance.ask(Through::Entry, proof, until)).await?;
+        self.warn_of_refusals(&proved, proof);
+        Ok(proved)
+    }
+
+    fn warn_of_refusals(&self, proved: &[Proved], proof: &Proof) {
+        for (instance, proved) in self.instances.iter().zip(proved) {
             if let Proved::ByConsole { refusal } = proved {
                 self.ears.tell(Event::Warning {
                     text: format!(
@@ -150,7 +180,17 @@ impl Poolers {
                 });
             }
         }
-        Ok(proved)
+    }
+
+    /// What `check` finds about the instances.
+    pub async fn findings(&self, pause_max: Duration, until: Instant) -> Vec<Finding> {
+        let seen = join_all(self.instances.iter().map(|instance| instance.inspect(until))).await;
+        let with_paths = seen.iter().zip(&self.instances);
+        with_paths
+            .flat_map(|(facts, instance)| {
+                facts.findings(&instance.config_path().to_string_lossy(), pause_max)
+            })
+            .collect()
     }
 
     /// Removes the temporary twins that a crash may have left.
