@@ -63,7 +63,7 @@ async fn forget_in_transaction(green: &Client, tables: &[TableName], attempt: i3
     green
         .batch_execute("set local session_replication_role = replica; set local lock_timeout = '30s'")
         .await
-        .map_err(|error| lease::no_replica_role(error))?;
+        .map_err(lease::no_replica_role)?;
     let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
     let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
     let there = green

@@ -2,13 +2,16 @@
 
 use super::{lease, rows::CopySpec};
 use crate::engine::journal::lease_lost;
-use crate::error::{Doing, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::name::TableName;
+use std::time::Duration;
 use tokio_postgres::{Client, types::ToSql};
 
 /// Marks a table's row in the caller's transaction.
 pub(super) const MARK_TABLE: &str = include_str!("../../sql/copy/mark_table.sql");
 const RESET_TABLES: &str = include_str!("../../sql/copy/reset_tables.sql");
+/// How long green may take for one row of it.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
 const ADVANCE_TABLE: &str = include_str!("../../sql/copy/advance_table.sql");
 
 /// Writes progress through a connection of its own, so that others see it while the rows' transaction is open.
@@ -61,10 +64,9 @@ impl Ledger {
     async fn write(&self, table: &TableName, state: &str, rows: u64, bytes: u64, pid: i32) -> Result<Load> {
         let values: [&(dyn ToSql + Sync); 7] =
             [&self.attempt, &table.plain(), &state, &clamp(rows), &clamp(bytes), &self.epoch, &pid];
-        let row = self
-            .client
-            .query_one(ADVANCE_TABLE, &values)
+        let row = tokio::time::timeout(ANSWER_MAX, self.client.query_one(ADVANCE_TABLE, &values))
             .await
+            .map_err(|_| Error::new(Kind::Deadline, "green does not take the copy's ledger"))?
             .doing(Kind::Server, || "the copy's ledger cannot be written on green".into())?;
         if !row.get::<_, bool>("ours") {
             return Err(lease_lost());

@@ -31,6 +31,8 @@ pub(super) enum Broken {
     Still(&'static str),
     /// The ledger could not be written.
     Ledger(Error),
+    /// Green took less than blue has, and calls it complete.
+    Short,
 }
 
 /// How far one table is, over all its pieces.
@@ -56,6 +58,8 @@ pub(super) struct Meter<'a> {
     green_pid: i32,
     piece_rows: u64,
     piece_bytes: u64,
+    /// Green's view of running COPYs has shown this one; where activity is not tracked it never does.
+    was_seen: bool,
     told: Instant,
     written: Instant,
 }
@@ -63,7 +67,17 @@ pub(super) struct Meter<'a> {
 impl<'a> Meter<'a> {
     pub(super) fn new(run: &'a TableRun, ledger: &'a Ledger, ears: &'a Ears, green_pid: i32) -> Meter<'a> {
         let now = Instant::now();
-        Meter { run, ledger, ears, green_pid, piece_rows: 0, piece_bytes: 0, told: now, written: now }
+        Meter {
+            run,
+            ledger,
+            ears,
+            green_pid,
+            piece_rows: 0,
+            piece_bytes: 0,
+            was_seen: false,
+            told: now,
+            written: now,
+        }
     }
 
     /// Bytes of this piece so far.
@@ -96,7 +110,9 @@ impl<'a> Meter<'a> {
         if self.written.elapsed() >= WRITE_EVERY {
             self.written = Instant::now();
             let (rows, bytes) = self.run.counts.so_far();
-            return self.ledger.advance(&self.run.table.green, rows, bytes, self.green_pid).await;
+            let load = self.ledger.advance(&self.run.table.green, rows, bytes, self.green_pid).await?;
+            self.was_seen |= load == Load::Running;
+            return Ok(if self.was_seen { load } else { Load::Running });
         }
         Ok(Load::Running)
     }
@@ -114,6 +130,7 @@ pub(super) async fn pump(
     let mut batch = BytesMut::with_capacity(2 * BATCH_BYTES);
     // Servers send a message a row, in both formats; it is only what we show until green tells the count.
     let mut batch_rows = 0;
+    let mut cut_short = false;
     loop {
         // Most rows are there already; only a wait needs a timer.
         let next = match out.next().now_or_never() {
@@ -137,7 +154,11 @@ pub(super) async fn pump(
         // When green has failed, the driver would take the rest of the table before it says so.
         let load = meter.advance(batch_rows, bytes).await.map_err(Broken::Ledger)?;
         batch_rows = 0;
-        if ended || load == Load::Ended {
+        if ended {
+            break;
+        }
+        if load == Load::Ended {
+            cut_short = true;
             break;
         }
     }
@@ -145,6 +166,9 @@ pub(super) async fn pump(
         .await
         .map_err(|_| Broken::Still("green"))?
         .map_err(Broken::Green)?;
+    if cut_short {
+        return Err(Broken::Short);
+    }
     meter.settle(rows);
     Ok(rows)
 }

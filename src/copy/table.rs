@@ -200,6 +200,9 @@ impl TableCopier {
                     .hint("look at its pg_stat_activity, disk and network; then replicate again"),
             ),
             Broken::Ledger(error) => Failure::Error(error),
+            Broken::Short => {
+                Failure::Error(Error::new(Kind::Bug, "green's copy ended before blue's, without an error"))
+            }
         })
     }
 }

@@ -1,140 +1,17 @@
 //! The first copy, from 15 to 18: schema, rows, deferred objects, and what a broken copy leaves.
 
-use crate::support::Pair;
-use migrate::copy::pg_dump::{self, PgDump};
-use migrate::copy::rebuild::{self, RebuildSpec};
-use migrate::copy::rows::{CopySpec, CopyTable, CopyTotals};
-use migrate::copy::{analyze, deferred, empty, made, rows, schema, views};
-use migrate::error::{Error, Kind};
-use migrate::event::{Deaf, Ears, Event, Listener};
-use migrate::pg::connect::connect;
+mod stage;
+
+use migrate::copy::rows::{self, CopySpec};
+use migrate::copy::{analyze, empty, made, schema, views};
+use migrate::error::Kind;
+use migrate::event::{Ears, Event};
 use migrate::pg::conninfo::ConnInfo;
 use migrate::pg::name::{Ident, TableName};
-use migrate::plan::types::SchemaFrom;
-use std::sync::{Arc, Mutex};
+use migrate::plan::SchemaFrom;
+use stage::{ATTEMPT, EPOCH, Notebook, SHAPES, Stage, deaf, similar};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio_postgres::Client;
-
-const EPOCH: i64 = 7;
-const ATTEMPT: i32 = 1;
-
-/// One of each thing that a copy stumbles over.
-const SHAPES: &str = include_str!("copy/shapes.sql");
-
-/// Blue and green with our state on green, and pinned sessions on both.
-struct Stage {
-    pair: Pair,
-    blue_info: ConnInfo,
-    green_info: ConnInfo,
-    blue: Client,
-    green: Client,
-    pg_dump: PgDump,
-}
-
-impl Stage {
-    async fn set(name: &str) -> Stage {
-        let pair = Pair::fresh(name).await;
-        let blue_info = ConnInfo::parse(&pair.blue_url()).unwrap();
-        let green_info = ConnInfo::parse(&pair.green_url()).unwrap();
-        let blue = connect(&blue_info, "test").await.unwrap();
-        let green = connect(&green_info, "test").await.unwrap();
-        green.batch_execute(include_str!("../../sql/state/create_blue.sql")).await.unwrap();
-        green.batch_execute(include_str!("../../sql/state/create_green.sql")).await.unwrap();
-        green
-            .execute("insert into migrate.lease (epoch, holder) values ($1, 'the test')", &[&EPOCH])
-            .await
-            .unwrap();
-        let pg_dump = pg_dump::find(15).await.unwrap();
-        Stage { pair, blue_info, green_info, blue, green, pg_dump }
-    }
-
-    async fn clone_schema(&self) -> Result<(), Error> {
-        let spec = schema::CloneSpec { epoch: EPOCH, deadline: Duration::from_secs(60) };
-        schema::clone(&self.pg_dump, &self.blue_info, &self.green_info, spec, &deaf()).await
-    }
-
-    /// Every table with rows of its own, as facts would give it.
-    async fn tables(&self) -> Vec<CopyTable> {
-        let rows = self
-            .blue
-            .query(
-                "select n.nspname::text, c.relname::text, pg_table_size(c.oid),
-                        array(select attname::text from pg_attribute
-                               where attrelid = c.oid and attnum > 0 and not attisdropped and attgenerated = ''
-                               order by attnum)
-                   from pg_class c join pg_namespace n on n.oid = c.relnamespace
-                  where c.relkind = 'r' and n.nspname not in ('pg_catalog', 'information_schema', 'migrate')",
-                &[],
-            )
-            .await
-            .unwrap();
-        rows.iter()
-            .map(|row| {
-                let name = TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
-                let columns = row.get::<_, Vec<String>>(3).into_iter().map(Ident::new).collect();
-                let bytes = u64::try_from(row.get::<_, i64>(2)).unwrap();
-                CopyTable { blue: name.clone(), green: name, columns, bytes }
-            })
-            .collect()
-    }
-
-    async fn spec(&self, snapshot: &Snapshot) -> CopySpec {
-        CopySpec {
-            blue: self.blue_info.clone(),
-            green: self.green_info.clone(),
-            snapshot: snapshot.name.clone(),
-            tables: self.tables().await,
-            workers: 3,
-            attempt: ATTEMPT,
-            epoch: EPOCH,
-        }
-    }
-
-    async fn snapshot(&self) -> Snapshot {
-        let session = self.pair.blue().await;
-        session.batch_execute("begin isolation level repeatable read read only").await.unwrap();
-        let name = session.query_one("select pg_export_snapshot()", &[]).await.unwrap().get(0);
-        Snapshot { name, _session: session }
-    }
-
-    async fn copy(&self) -> Result<CopyTotals, Error> {
-        let snapshot = self.snapshot().await;
-        rows::copy(self.spec(&snapshot).await, deaf()).await
-    }
-
-    /// Every table's digest, whatever the order of rows, on one side.
-    async fn digests(&self, side: &Client) -> Vec<(String, String)> {
-        let mut digests = Vec::new();
-        for table in self.tables().await {
-            let columns: Vec<String> = table.columns.iter().map(Ident::to_string).collect();
-            // Over 1600 arguments a row constructor is refused; 500 are fine.
-            let row =
-                if columns.is_empty() { "row()".to_owned() } else { format!("row({})", columns.join(",")) };
-            let sql = format!(
-                "select count(*) || ' ' || coalesce(sum(hashtextextended({row}::text, 0)), 0) from only {}",
-                table.blue
-            );
-            let digest: String = side.query_one(&sql, &[]).await.unwrap().get(0);
-            digests.push((table.blue.plain(), digest));
-        }
-        digests.sort();
-        digests
-    }
-
-    async fn count(&self, side: &Client, sql: &str) -> i64 {
-        side.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
-    }
-}
-
-/// A snapshot, alive as long as this is.
-struct Snapshot {
-    name: String,
-    _session: Client,
-}
-
-fn deaf() -> Ears {
-    Arc::new(Deaf)
-}
 
 #[tokio::test]
 async fn every_shape_arrives_once() {
@@ -239,37 +116,6 @@ async fn another_epoch_stops_the_copy() {
     assert_eq!(stage.count(&stage.green, "select count(*) from public.t").await, 0);
 }
 
-/// Indexes and constraints as the server tells them, with all that can be lost on the way.
-const DEFINITIONS: &str = "
-    select coalesce(string_agg(line, E'\n' order by line collate \"C\"), '') from (
-        select pg_get_indexdef(x.indexrelid) || ' valid ' || x.indisvalid || ' clustered ' || x.indisclustered
-               || ' replident ' || x.indisreplident || ' child of ' || coalesce((select inhparent::regclass::text from pg_inherits where inhrelid = x.indexrelid), 'none')
-               || ' targets ' || array(select attstattarget from pg_attribute where attrelid = x.indexrelid and attstattarget >= 0)::text
-               || ' comment ' || coalesce(obj_description(x.indexrelid, 'pg_class'), '') as line
-          from pg_index x join pg_class c on c.oid = x.indexrelid
-         where c.relnamespace::regnamespace::text !~ '^(pg_|information_schema|migrate)'
-        union all
-        select conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(k.oid) || ' valid ' || convalidated
-               || ' local ' || conislocal || ' inherited ' || coninhcount || ' comment ' || coalesce(obj_description(k.oid, 'pg_constraint'), '')
-          from pg_constraint k
-         where contype <> 'n' and connamespace::regnamespace::text !~ '^(pg_|information_schema|migrate)') as lines (line)";
-
-impl Stage {
-    async fn definitions(&self) -> String {
-        self.green.query_one(DEFINITIONS, &[]).await.unwrap().get(0)
-    }
-
-    async fn defer(&self) -> u64 {
-        let tables: Vec<TableName> = self.tables().await.into_iter().map(|table| table.green).collect();
-        deferred::defer(&self.green_info, &tables, ATTEMPT, EPOCH).await.unwrap()
-    }
-
-    async fn rebuild(&self) -> Result<u64, Error> {
-        let spec = RebuildSpec { attempt: ATTEMPT, epoch: EPOCH, workers: 3, memory_bytes: 64 << 20 };
-        rebuild::rebuild(&self.green_info, spec, &deaf()).await
-    }
-}
-
 #[tokio::test]
 async fn what_was_deferred_comes_back_as_it_was() {
     let stage = Stage::set("copy_deferred").await;
@@ -301,13 +147,6 @@ async fn what_was_deferred_comes_back_as_it_was() {
     assert_eq!(stage.rebuild().await.unwrap(), deferred);
     similar(&before, &stage.definitions().await);
     assert_eq!(stage.rebuild().await.unwrap(), 0, "a second time has nothing to do");
-}
-
-fn similar(before: &str, after: &str) {
-    let only = |one: &str, other: &str| -> Vec<String> {
-        one.lines().filter(|line| !other.lines().any(|it| it == *line)).map(str::to_owned).collect()
-    };
-    assert!(before == after, "lost: {:#?}\nnew: {:#?}", only(before, after), only(after, before));
 }
 
 #[tokio::test]
@@ -355,52 +194,6 @@ async fn a_rebuild_goes_on_where_it_stopped() {
     stage.green.batch_execute("update migrate.deferred_object set rebuilt_at = null where name = 'plain_body'; drop index public.plain_body; create index plain_body on public.plain (flag)").await.unwrap();
     let error = stage.rebuild().await.unwrap_err();
     assert!(error.what.contains("with another definition"), "{}", error.what);
-}
-
-/// Keeps what it hears.
-#[derive(Default)]
-struct Notebook(Mutex<Vec<Event>>);
-
-impl Listener for Notebook {
-    fn tell(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
-    }
-}
-
-/// A table that green takes slowly, so that there is a middle of the copy to break into.
-const SLOW: &str = "
-    create table public.slow (id int primary key, body text);
-    alter table public.slow alter column body set storage external;
-    insert into public.slow select n, repeat(md5(n::text), 300) from generate_series(1, 3000) as n;";
-const SLOW_DOWN: &str = "
-    create function public.sleep() returns trigger language plpgsql as $$ begin perform pg_sleep(0.01); return new; end $$;
-    create trigger sleep before insert on public.slow for each row execute function public.sleep();
-    alter table public.slow enable replica trigger sleep;";
-
-impl Stage {
-    async fn slow(name: &str) -> Stage {
-        let stage = Stage::set(name).await;
-        stage.blue.batch_execute(SLOW).await.unwrap();
-        stage.clone_schema().await.unwrap();
-        stage.green.batch_execute(SLOW_DOWN).await.unwrap();
-        stage
-    }
-
-    async fn until_copying(&self) {
-        let copying = "select count(*) from pg_stat_progress_copy where bytes_processed > 0";
-        for _ in 0..200 {
-            if self.count(&self.blue, copying).await > 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("no copy has begun");
-    }
-
-    async fn sessions_of_copy(&self) -> i64 {
-        let sessions = "select count(*) from pg_stat_activity where application_name like 'migrate 7: copy%'";
-        self.count(&self.blue, sessions).await + self.count(&self.green, sessions).await
-    }
 }
 
 #[tokio::test]
