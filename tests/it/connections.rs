@@ -206,3 +206,70 @@ async fn a_slot_that_must_wait_is_given_up_and_leaves_nothing() {
     conn.create_slot("wire_wait", Duration::from_secs(10)).await.unwrap();
     conn.drop_slot("wire_wait").await.unwrap();
 }
+
+/// Whether a session is encrypted, as the server sees it.
+async fn encrypted(client: &tokio_postgres::Client) -> bool {
+    let sql = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn every_sslmode_means_what_libpq_means() {
+    let pair = Pair::of_own_servers("tls", 15, 18).await;
+    let blue = pair.blue().await;
+    for sql in [
+        "copy (select 1) to program 'openssl req -new -x509 -days 2 -nodes -subj /CN=localhost -addext subjectAltName=DNS:localhost -out tls.crt -keyout tls.key 2>/dev/null && chmod 600 tls.key'",
+        "alter system set ssl_cert_file = 'tls.crt'",
+        "alter system set ssl_key_file = 'tls.key'",
+        "alter system set ssl = on",
+        "select pg_reload_conf()",
+    ] {
+        blue.batch_execute(sql).await.unwrap();
+    }
+    let pem: String = blue.query_one("select pg_read_file('tls.crt')", &[]).await.unwrap().get(0);
+    let root = std::env::temp_dir().join(format!("migrate-root-{}.crt", std::process::id()));
+    std::fs::write(&root, pem).unwrap();
+    let (port, password) = (pair.blue_server().port, &pair.blue_server().password);
+    let database = pair.blue_database();
+    let root = root.display().to_string();
+    let info = |host: &str, rest: &str| {
+        let text = format!(
+            "host={host} hostaddr=127.0.0.1 port={port} user=postgres password={password} dbname={database} {rest}"
+        );
+        ConnInfo::parse(&text).unwrap()
+    };
+    let named = format!("sslmode=verify-full sslrootcert={root}");
+    // The postmaster takes the new settings in its own time.
+    let began = Instant::now();
+    while connect::connect(&info("localhost", &named), "test").await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(10), "the server does not turn TLS on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for (host, rest, is_encrypted) in [
+        ("localhost", format!("{named} channel_binding=require"), true),
+        ("otherhost", format!("sslmode=verify-ca sslrootcert={root}"), true),
+        ("otherhost", "sslmode=require".to_owned(), true),
+        ("otherhost", "sslmode=prefer".to_owned(), true),
+        ("otherhost", "sslmode=allow".to_owned(), false),
+        ("otherhost", "sslmode=disable".to_owned(), false),
+    ] {
+        let info = info(host, &rest);
+        let client =
+            connect::connect(&info, "test").await.unwrap_or_else(|e| panic!("{rest}: {:?}", e.chain()));
+        assert_eq!(encrypted(&client).await, is_encrypted, "{rest}");
+        let pooled = connect::pool(&info, "test", 1).unwrap().get().await.unwrap();
+        assert_eq!(encrypted(&pooled).await, is_encrypted, "{rest}");
+        let mut replication = ReplicationConn::connect(&info, "test").await.unwrap();
+        assert_eq!(replication.identify().await.unwrap().timeline, 1);
+    }
+    for (host, rest) in [
+        ("otherhost", named.clone()),
+        ("localhost", "sslmode=verify-full sslrootcert=system".to_owned()),
+        ("localhost", "sslmode=disable channel_binding=require".to_owned()),
+    ] {
+        let info = info(host, &rest);
+        assert!(connect::connect(&info, "test").await.is_err(), "{rest} let us in");
+        assert!(ReplicationConn::connect(&info, "test").await.is_err(), "{rest} let us in");
+    }
+    std::fs::remove_file(root).unwrap();
+}

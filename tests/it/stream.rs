@@ -491,9 +491,11 @@ async fn a_backlog_is_applied_at_this_speed() {
             update tellers set tbalance = tbalance + 1 where tid = 1 + n % 10;
             update branches set bbalance = bbalance + 1 where bid = 1;
             insert into history (tid, bid, aid, delta, mtime) values (1, 1, 1, 1, now());
-            commit; end loop; end $$; set synchronous_commit = off; call public.tpcb(20000)",
+            commit; end loop; end $$",
         )
         .await;
+    scene.run("set synchronous_commit = off").await;
+    scene.run("call public.tpcb(20000)").await;
     measure(&scene, "small transactions: 20 000 of 4 rows", 80_000.0).await;
     scene
         .run("insert into history (tid, bid, aid, delta, mtime) select 1, 1, 1, 1, now() from generate_series(1, 200000)")
