@@ -161,16 +161,20 @@ impl Replayer {
         let mut applier = Applier::begin(&self.spec).await?;
         let mut reader = Reader::open(&self.spec.broker, &self.queues).await?;
         let mut quiet_since = Instant::now();
+        let mut was_empty = false;
         loop {
             let batch = reader.next_batch(PATIENCE).await?;
             if !batch.is_empty() {
                 self.work_off(&mut applier, &reader, batch).await?;
-                quiet_since = Instant::now();
+                (quiet_since, was_empty) = (Instant::now(), false);
                 continue;
             }
-            let accounts = ledger::accounts(applier.green(), self.spec.attempt).await?;
-            let idle = quiet_since.elapsed() >= QUIET && reader.ready().await? == 0;
-            match accounts {
+            // What the broker had given out before it said "empty" has arrived by the next round, so two rounds tell.
+            let is_empty = std::mem::replace(&mut was_empty, reader.ready().await? == 0) && was_empty;
+            if !is_empty {
+                continue;
+            }
+            match ledger::accounts(applier.green(), self.spec.attempt).await? {
                 Accounts::Settled => {
                     nothing_parked(&applier).await?;
                     let end = applier.end().await?;
@@ -178,10 +182,9 @@ impl Replayer {
                     return Ok(end);
                 }
                 Accounts::Waiting(why) => tracing::debug!(%why, "replay of revocations waits"),
-                Accounts::Mismatch(why) if idle => {
+                Accounts::Mismatch(why) if quiet_since.elapsed() >= QUIET => {
                     nothing_parked(&applier).await?;
-                    return Err(Error::new(Kind::Gate, format!("revocations do not add up: {why}"))
-                        .hint("Messages were lost or added between capture and replay. Do not open green to traffic before it is understood."));
+                    return Err(does_not_add_up(&why));
                 }
                 Accounts::Mismatch(_) => {}
             }
@@ -238,6 +241,12 @@ impl Replayer {
             Ok(Accounts::Settled) | Err(_) => error,
         }
     }
+}
+
+fn does_not_add_up(why: &str) -> Error {
+    Error::new(Kind::Gate, format!("revocations do not add up: {why}")).hint(
+        "Messages were lost or added between capture and replay. Find out which before anybody relies on green.",
+    )
 }
 
 async fn nothing_parked(applier: &Applier) -> Result<()> {

@@ -81,6 +81,23 @@ async fn with_the_broker_away_blue_goes_on_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn order_and_repetition_change_nothing() {
+    let stage = Stage::set("rev_shuffled").await;
+    let capture = stage.capture().await;
+    stage.both("insert into refresh select 's' || n, 'r' || n, true from generate_series(1, 400) n").await;
+    // Green has not got the second half: there the replay acts.
+    stage.on_blue("update refresh set active = false").await;
+    stage.on_green("update refresh set active = false where substr(signature, 2)::int <= 200").await;
+    assert_eq!(stage.finish(&capture).await.messages, 400);
+    stage.shuffle_and_repeat().await;
+    let done = stage.replay(stage.replay_spec()).await.unwrap();
+    assert_eq!((done.replayed, done.already_effective), (200, 200));
+    assert_eq!(stage.ledger().await.len(), 400);
+    assert_eq!(stage.on_green_texts("select signature from refresh where active").await, [""; 0]);
+    assert_eq!(stage.depth().await, migrate::revocation::broker::Depth { ready: 0, parked: 0 });
+}
+
+#[tokio::test]
 async fn a_message_lost_on_the_way_is_noticed() {
     let stage = Stage::set("rev_lost").await;
     let capture = stage.capture().await;

@@ -23,6 +23,8 @@ use tokio_postgres::Client;
 const BATCH_CHANGES: usize = 2_000;
 /// Transactions without a revocation cost nothing, but have an end too.
 const BATCH_TRANSACTIONS: usize = 500;
+/// Messages that are sealed and published before blue hears of us again.
+const PUBLISHED_AT_ONCE: usize = 2_000;
 /// How long the first transaction of a batch waits for others.
 const BATCH_WAIT: Duration = Duration::from_millis(20);
 /// How often an idle capture records how far it is, and looks whether the broker is still there.
@@ -38,14 +40,14 @@ pub(super) struct Session {
     gatherer: Gatherer,
     recorded: Recorded,
     recorded_at: Instant,
+    /// Everything of blue's log before it was read. Kept from batch to batch: an idle server says it once.
+    read_to: Lsn,
 }
 
 /// What was read of blue's log in one go.
 struct Batch {
     transactions: Vec<Transaction>,
     changes: usize,
-    /// Everything before it was read.
-    position: Lsn,
 }
 
 impl Batch {
@@ -57,27 +59,29 @@ impl Batch {
 impl Session {
     /// Connects everything. Nothing is read before the broker is there.
     pub(super) async fn begin(spec: &Arc<CaptureSpec>) -> Result<Session> {
-        let mut green = connect(&spec.green, "capture").await?;
+        let (blue, green) = (spec.blue.acting_as(spec.epoch), spec.green.acting_as(spec.epoch));
+        let mut green = connect(&green, "capture").await?;
         green
             .batch_execute(
                 "set synchronous_commit = on; set statement_timeout = '30s'; set lock_timeout = '30s'",
             )
             .await
             .doing(Kind::Connect, || "cannot set up the capture's session on green".into())?;
-        let blue = connect(&spec.blue, "capture").await?;
-        let slot = ledger::read_slot(&blue, &spec.slot).await?;
-        let judge = Judge::new(blue, &spec.rules).await?;
+        let asking = connect(&blue, "capture").await?;
+        let slot = ledger::read_slot(&asking, &spec.slot).await?;
+        let judge = Judge::new(asking, &spec.rules).await?;
         let publisher = Publisher::open(&spec.broker, &Queues::of(&spec.context())).await?;
         let producer = (spec.slot.as_str(), spec.attempt);
         let recorded = ledger::resume_capture(&mut green, spec.epoch, producer, slot.confirmed).await?;
         let publications = std::slice::from_ref(&spec.publication);
-        let stream = ReplicationConn::connect(&spec.blue, "capture")
+        let stream = ReplicationConn::connect(&blue, "capture")
             .await?
             .start(&spec.slot, recorded.position, publications, slot.version_num)
             .await?;
         let gatherer = Gatherer::new(&spec.rules);
         let (spec, recorded_at) = (spec.clone(), Instant::now());
-        Ok(Session { spec, green, judge, publisher, stream, gatherer, recorded, recorded_at })
+        let read_to = recorded.position;
+        Ok(Session { spec, green, judge, publisher, stream, gatherer, recorded, recorded_at, read_to })
     }
 
     /// Captures until something breaks.
@@ -95,7 +99,7 @@ impl Session {
 
     /// Reads until a batch is full, its time is over, or somebody gave an order.
     async fn read(&mut self, worker: &mut Worker) -> Result<Batch> {
-        let mut batch = Batch { transactions: Vec::new(), changes: 0, position: self.recorded.position };
+        let mut batch = Batch { transactions: Vec::new(), changes: 0 };
         let mut until = Instant::now() + IDLE_TICK;
         while !batch.is_full() {
             tokio::select! {
@@ -125,12 +129,12 @@ impl Session {
             Frame::Keepalive { wal_end, reply_requested } => {
                 // Inside of a transaction, what came so far is not everything before that position.
                 if !self.gatherer.is_inside() {
-                    batch.position = batch.position.max(wal_end);
+                    self.read_to = self.read_to.max(wal_end);
                 }
                 if reply_requested {
                     self.tell_blue().await?;
                 }
-                Ok(!self.is_recorded(batch.position))
+                Ok(!self.is_recorded(self.read_to))
             }
             Frame::Data { body, .. } => {
                 let decoded = pgoutput::decode(body);
@@ -138,7 +142,7 @@ impl Session {
                 let Some(transaction) = self.gatherer.take(message)? else { return Ok(false) };
                 // The server sends again what begins before the position it was asked for.
                 if transaction.end_lsn > self.recorded.position {
-                    batch.position = batch.position.max(transaction.end_lsn);
+                    self.read_to = self.read_to.max(transaction.end_lsn);
                     batch.changes += transaction.changes.len();
                     batch.transactions.push(transaction);
                 }
@@ -156,20 +160,16 @@ impl Session {
         for transaction in &batch.transactions {
             say_truncated(transaction, worker);
         }
-        let outgoing = self.outgoing(&batch.transactions).await?;
-        if !outgoing.is_empty() {
-            self.publisher.publish(&outgoing).await?;
-        }
+        let mut next = self.recorded;
+        next.position = self.read_to;
+        self.publish(&batch.transactions, &mut next).await?;
         // An order waits for a position; otherwise one without a message can wait for the next tick.
-        let due =
-            !outgoing.is_empty() || !worker.pending.is_empty() || self.recorded_at.elapsed() >= IDLE_TICK;
-        if !due || self.is_recorded(batch.position) {
+        let due = next.messages > self.recorded.messages
+            || !worker.pending.is_empty()
+            || self.recorded_at.elapsed() >= IDLE_TICK;
+        if !due || self.is_recorded(next.position) {
             return Ok(());
         }
-        let mut next = self.recorded;
-        next.position = batch.position;
-        next.messages += outgoing.len() as u64;
-        outgoing.iter().for_each(|message| next.ids_hash.add(&message.id));
         let transaction = ledger::begin(&mut self.green, self.spec.epoch).await?;
         ledger::record_capture(&transaction, (&self.spec.slot, self.spec.attempt), &next).await?;
         ledger::commit(transaction).await?;
@@ -177,15 +177,25 @@ impl Session {
         self.confirm(worker).await
     }
 
-    async fn outgoing(&self, transactions: &[Transaction]) -> Result<Vec<Outgoing>> {
+    /// Publishes what transactions revoke, and counts it. When this returns, every message is confirmed.
+    async fn publish(&mut self, transactions: &[Transaction], counted: &mut Recorded) -> Result<()> {
         let found = self.judge.judge(transactions).await?;
-        let mut outgoing = Vec::new();
-        for (transaction, found) in transactions.iter().zip(found) {
-            for found in found {
-                outgoing.push(self.seal(self.revocation(transaction.commit_lsn, found))?);
-            }
+        let messages: Vec<Message> = transactions
+            .iter()
+            .zip(found)
+            .flat_map(|(transaction, found)| found.into_iter().map(|found| (transaction.commit_lsn, found)))
+            .map(|(commit_lsn, found)| self.revocation(commit_lsn, found))
+            .collect();
+        for slice in messages.chunks(PUBLISHED_AT_ONCE) {
+            let outgoing: Vec<Outgoing> =
+                slice.iter().map(|message| self.seal(message)).collect::<Result<_>>()?;
+            self.publisher.publish(&outgoing).await?;
+            // One transaction may revoke a million keys, and blue ends a stream that it does not hear of.
+            self.tell_blue().await?;
         }
-        Ok(outgoing)
+        counted.messages += messages.len() as u64;
+        messages.iter().for_each(|message| counted.ids_hash.add(message.id.as_str()));
+        Ok(())
     }
 
     fn revocation(&self, commit_lsn: Lsn, found: Found) -> Message {
@@ -196,8 +206,8 @@ impl Session {
         }
     }
 
-    fn seal(&self, message: Message) -> Result<Outgoing> {
-        let body = message::write(&message, &self.spec.context(), self.spec.seal.as_ref())?;
+    fn seal(&self, message: &Message) -> Result<Outgoing> {
+        let body = message::write(message, &self.spec.context(), self.spec.seal.as_ref())?;
         Ok(Outgoing { id: message.id.as_str().to_owned(), body })
     }
 
@@ -238,7 +248,7 @@ impl Session {
             producer: self.spec.slot.clone(),
             content: Content::End(End { commit_lsn: lsn, messages, ids_hash }),
         };
-        let end = self.seal(end)?;
+        let end = self.seal(&end)?;
         self.publisher.publish(&[end]).await?;
         let transaction = ledger::begin(&mut self.green, self.spec.epoch).await?;
         ledger::end_capture(&transaction, &self.spec.slot).await?;

@@ -38,7 +38,7 @@ pub(super) struct Applier {
 
 impl Applier {
     pub(super) async fn begin(spec: &ReplaySpec) -> Result<Applier> {
-        let green = connect(&spec.green, "replay").await?;
+        let green = connect(&spec.green.acting_as(spec.epoch), "replay").await?;
         green
             .batch_execute(
                 "set synchronous_commit = on; set statement_timeout = '60s'; set lock_timeout = '10s'",
@@ -51,7 +51,7 @@ impl Applier {
                 .await
                 .doing(Kind::Request, || "our role may not set session_replication_role on green".into())?;
         }
-        let blue = connect(&spec.blue, "replay").await?;
+        let blue = connect(&spec.blue.acting_as(spec.epoch), "replay").await?;
         blue.batch_execute("set default_transaction_read_only = on; set statement_timeout = '60s'")
             .await
             .doing(Kind::Connect, || "cannot set up the replay's session on blue".into())?;

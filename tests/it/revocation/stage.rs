@@ -142,9 +142,10 @@ impl Stage {
         self.blue().await.query_one(sql, &[]).await.unwrap().get::<_, String>(0).parse().unwrap()
     }
 
-    /// The end of blue's log.
+    /// The end of what blue has written down: behind every commit. (What is inserted beyond it may stay unwritten for
+    /// ever on an idle server, and is never decoded then.)
     pub async fn blue_position(&self) -> Lsn {
-        self.blue_lsn("select pg_current_wal_insert_lsn()::text").await
+        self.blue_lsn("select pg_current_wal_flush_lsn()::text").await
     }
 
     /// What blue may forget.
@@ -293,6 +294,27 @@ impl Stage {
         // The broker has it for sure when it answers the next command.
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         channel.queue_declare(main.as_str().into(), passive, FieldTable::default()).await.unwrap();
+    }
+
+    /// Takes everything out of the queue and puts it back three times, each time in another order.
+    pub async fn shuffle_and_repeat(&self) {
+        let (_connection, channel) = self.channel().await;
+        let main = self.queues().main;
+        let mut bodies: Vec<Vec<u8>> = Vec::new();
+        while let Some(got) =
+            channel.basic_get(main.as_str().into(), BasicGetOptions::default()).await.unwrap()
+        {
+            bodies.push(got.delivery.data.clone());
+            got.delivery.acker.ack(BasicAckOptions::default()).await.unwrap();
+        }
+        let publisher = Publisher::open(&self.broker, &self.queues()).await.unwrap();
+        for _ in 0..3 {
+            bodies.sort_by_cached_key(|_| rand::random::<u64>());
+            let outgoing: Vec<_> =
+                bodies.iter().map(|body| Outgoing { id: "again".into(), body: body.clone() }).collect();
+            publisher.publish(&outgoing).await.unwrap();
+        }
+        publisher.close().await;
     }
 
     /// Makes the main queue as somebody else might: without any of what keeps messages.
