@@ -4,4 +4,5 @@
 #[allow(dead_code, unused_imports, reason = "shared with the examples, which use other parts")]
 mod support;
 
+mod ddl;
 mod testbed_live;
