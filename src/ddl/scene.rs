@@ -5,7 +5,7 @@ use crate::{
     facts::{Index, ServerFacts, Table, TableKind},
     pg::name::{Ident, TableName},
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a relation comes from.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +27,8 @@ pub(super) struct Scene<'a> {
     live: Option<&'a ServerFacts>,
     created: BTreeSet<TableName>,
     dropped: BTreeSet<TableName>,
-    /// Indexes made on relations that were made here.
-    new_indexes: BTreeSet<TableName>,
+    /// Indexes made here, with their tables.
+    made_indexes: BTreeMap<TableName, TableName>,
     /// Types made here that are no domains with a check.
     plain_types: BTreeSet<String>,
 }
@@ -36,7 +36,7 @@ pub(super) struct Scene<'a> {
 impl<'a> Scene<'a> {
     pub fn new(live: Option<&'a ServerFacts>) -> Scene<'a> {
         let (created, dropped) = (BTreeSet::new(), BTreeSet::new());
-        Scene { live, created, dropped, new_indexes: BTreeSet::new(), plain_types: BTreeSet::new() }
+        Scene { live, created, dropped, made_indexes: BTreeMap::new(), plain_types: BTreeSet::new() }
     }
 
     /// Whether we have looked at the database.
@@ -90,13 +90,18 @@ impl<'a> Scene<'a> {
 
     /// Whether a statement of this plan made the index on something it made as well.
     pub fn is_new_index(&self, name: &TableName) -> bool {
-        self.new_indexes.contains(name)
+        self.made_indexes.get(name).is_some_and(|table| matches!(self.relation(table), Known::New))
+    }
+
+    /// The table of an index that a statement of this plan made.
+    pub fn made_index(&self, name: &TableName) -> Option<&TableName> {
+        self.made_indexes.get(name)
     }
 
     /// Whether a name is free for an index in a schema, as far as we know.
     pub fn is_free(&self, name: &TableName) -> bool {
         self.index(name).is_none()
-            && !self.new_indexes.contains(name)
+            && !self.made_indexes.contains_key(name)
             && matches!(self.relation(name), Known::Missing | Known::Unseen)
     }
 
@@ -151,9 +156,9 @@ impl<'a> Scene<'a> {
             NodeEnum::IndexStmt(index) => {
                 let Some(range) = &index.relation else { return };
                 let table = self.range(range, path);
-                if matches!(self.relation(&table), Known::New) && !index.idxname.is_empty() {
-                    self.new_indexes
-                        .insert(TableName { schema: table.schema, name: Ident::new(&index.idxname) });
+                if !index.idxname.is_empty() {
+                    let name = TableName { schema: table.schema.clone(), name: Ident::new(&index.idxname) };
+                    self.made_indexes.insert(name, table);
                 }
             }
             NodeEnum::DropStmt(drop) => self.forget(drop, path),

@@ -157,7 +157,7 @@ impl DdlStep {
                 let definition = prior.as_ref().and_then(|prior| prior["definition"].as_str());
                 // Without a note there was no index, and so there is nothing to bring back.
                 if let Some(definition) = definition {
-                    build::recreate(world, self, index, definition).await?;
+                    build::recreate(world, index, definition).await?;
                 }
                 self.forget(client).await
             }

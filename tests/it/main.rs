@@ -14,5 +14,6 @@ mod plan_pages;
 mod revocation;
 mod route;
 mod stream;
+mod ddl;
 mod testbed_live;
 mod tidy;

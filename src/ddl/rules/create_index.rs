@@ -144,7 +144,7 @@ impl Wanted<'_> {
         for table in
             scene.partitions(&parent.name).into_iter().filter(|table| table.kind != TableKind::Foreign)
         {
-            let name = self.partition_index(table, parent_index, scene)?;
+            let name = self.partition_index(parent, table, parent_index, scene)?;
             if table.kind == TableKind::Partitioned {
                 steps.push(self.on_parent(&table.name, &name)?);
                 self.below(table, &name, scene, steps)?;
@@ -156,14 +156,21 @@ impl Wanted<'_> {
         Some(())
     }
 
-    fn partition_index(&self, table: &Table, parent_index: &Ident, scene: &Scene) -> Option<Ident> {
+    fn partition_index(
+        &self,
+        parent: &Table,
+        table: &Table,
+        parent_index: &Ident,
+        scene: &Scene,
+    ) -> Option<Ident> {
         let name = |nth: u32| {
             let label = if nth == 0 { String::new() } else { nth.to_string() };
             index_name::object_name(table.name.name.as_str(), parent_index.as_str(), &label)
         };
         let ours = Ident::new(name(0));
-        // An earlier run of ours may have made it: the name must be the same then.
-        let made = table.indexes.iter().any(|index| index.name == ours);
+        // When the parent's index is there already, an earlier run of ours made both: the name must be the same then.
+        let upper = TableName { schema: parent.name.schema.clone(), name: parent_index.clone() };
+        let made = scene.index(&upper).is_some() && table.indexes.iter().any(|index| index.name == ours);
         if made { Some(ours) } else { index_name::free(&table.name, scene, name) }
     }
 

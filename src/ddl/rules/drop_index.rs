@@ -60,7 +60,7 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
         }
         _ => plain(statement, drop, &index, live)?,
     };
-    if live.is_none() && scene.looked() && !drop.missing_ok && !scene.is_new_index(&index) {
+    if live.is_none() && scene.looked() && !drop.missing_ok && scene.made_index(&index).is_none() {
         outcome.findings.push(warning(
             statement,
             "DDL_ALREADY_ABSENT",

@@ -11,6 +11,7 @@ use super::{
 use crate::finding::{Finding, Severity};
 
 mod add_column;
+mod add_constraint;
 mod alter_column;
 mod alter_table;
 mod constraint;
@@ -57,6 +58,7 @@ const RULES: &[Rule] = &[
     drop_index::rule,
     reindex::rule,
     rename::rule,
+    add_constraint::rule,
     alter_table::rule,
     create_table::rule,
     create_object::rule,

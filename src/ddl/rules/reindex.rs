@@ -30,7 +30,7 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     }
     let table = match (whole_table, scene.relation(&relation), scene.index(&relation)) {
         (true, Known::Live(table), _) | (false, _, Some((table, _))) => Some(table),
-        _ if !scene.looked() || scene.is_new_index(&relation) => None,
+        _ if !scene.looked() || scene.made_index(&relation).is_some() => None,
         (true, Known::LiveOther | Known::New, _) => None,
         _ => return Outcome::finding(unknown_relation(statement, &relation)),
     };
@@ -48,7 +48,8 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
         edits.push(Edit::insert(at, " CONCURRENTLY"));
     }
     let sql = edit::proved(&statement.sql, edits, &NodeEnum::ReindexStmt(wanted))?;
-    let locked = table.map_or_else(|| relation.clone(), |table| table.name.clone());
+    let made_on = scene.made_index(&relation).unwrap_or(&relation);
+    let locked = table.map_or_else(|| made_on.clone(), |table| table.name.clone());
     let lock = |mode| LockTaken { relation: locked.clone(), mode, role: LockRole::Table };
     let object = if whole_table { "table" } else { "index" };
     let title = format!("reindex {object} {}", relation.plain());

@@ -30,8 +30,8 @@ pub(super) async fn run(world: &dyn DdlWorld, step: &DdlStep, sql: &str, record:
     let retry = step.online.retry;
     let mut told = Vec::new();
     let mut in_the_way = Vec::new();
+    let client = world.session("ddl").await?;
     for nth in 1..=retry.tries.max(1) {
-        let client = world.session("ddl").await?;
         in_the_way = blockers(&client, &step.online.cost.locks).await?;
         tell_new(world, step, &in_the_way, &mut told);
         let hopeless = in_the_way.iter().any(|blocker| blocker.age_ms >= OLD_MS);

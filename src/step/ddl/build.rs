@@ -39,14 +39,19 @@ pub(super) async fn run(world: &dyn DdlWorld, step: &DdlStep) -> Result<()> {
         }
         world.guard(&client).await?;
         client.batch_execute(&search_path("set", step)).await.doing(Kind::Server, || step.doing())?;
-        let built = watched(world, &client, step, &step.online.sql).await;
-        client.batch_execute("set search_path = ''").await.doing(Kind::Server, || step.doing())?;
-        let Err(error) = built else { return Ok(()) };
+        let built = watched(world, &client, &step.online.title, &step.online.sql).await;
+        let Err(error) = built else {
+            tell_done(world, step);
+            return Ok(());
+        };
         let again = error.code().is_some_and(|code| {
             *code == SqlState::T_R_DEADLOCK_DETECTED || *code == SqlState::LOCK_NOT_AVAILABLE
         });
         if !again || nth == step.online.retry.tries {
-            prepare(world, &client, step).await?;
+            // A session that was ended cannot clean up; the next run does.
+            if let Err(left) = prepare(world, &client, step).await {
+                tracing::warn!(step = step.online.id, error = %left, "an INVALID index may be left behind");
+            }
             return Err(error).doing(Kind::Server, || step.doing());
         }
         tokio::time::sleep(PAUSE).await;
@@ -127,19 +132,14 @@ async fn wait_for_builders(world: &dyn DdlWorld, client: &Client, index: &TableN
 /// Drops an index beside readers and writers, if it is there.
 pub(super) async fn drop_index(world: &dyn DdlWorld, client: &Client, index: &TableName) -> Result<()> {
     world.guard(client).await?;
-    client
-        .batch_execute(&format!("drop index concurrently if exists {index}"))
+    let title = format!("drop index {}", index.plain());
+    watched(world, client, &title, &format!("drop index concurrently if exists {index}"))
         .await
         .doing(Kind::Server, || format!("cannot drop index {}", index.plain()))
 }
 
 /// Builds an index again that was dropped, from `pg_get_indexdef`.
-pub(super) async fn recreate(
-    world: &dyn DdlWorld,
-    step: &DdlStep,
-    index: &TableName,
-    definition: &str,
-) -> Result<()> {
+pub(super) async fn recreate(world: &dyn DdlWorld, index: &TableName, definition: &str) -> Result<()> {
     let client = world.session("ddl build").await?;
     wait_for_builders(world, &client, index).await?;
     match look::find(&client, index).await? {
@@ -153,7 +153,7 @@ pub(super) async fn recreate(
         .find_map(|head| Some(format!("{head}CONCURRENTLY {}", definition.strip_prefix(head)?)))
         .ok_or_else(|| Error::new(Kind::Bug, format!("not an index definition: {definition}")))?;
     world.guard(&client).await?;
-    watched(world, &client, step, &sql)
+    watched(world, &client, &format!("bring back index {}", index.plain()), &sql)
         .await
         .doing(Kind::Server, || format!("cannot bring back {}", index.plain()))
 }
@@ -162,26 +162,25 @@ pub(super) async fn recreate(
 async fn watched(
     world: &dyn DdlWorld,
     client: &Client,
-    step: &DdlStep,
+    title: &str,
     sql: &str,
 ) -> std::result::Result<(), tokio_postgres::Error> {
     let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await?.get(0);
-    let build = client.batch_execute(sql);
-    tokio::pin!(build);
-    let watch = watch(world, step, pid);
+    let work = client.batch_execute(sql);
+    tokio::pin!(work);
     tokio::select! {
-        built = &mut build => {
-            world.ears().tell(Event::Progress {
-                subject: step.online.title.clone(), rows: 0, bytes: 0, total_bytes: 0, done: true,
-            });
-            built
-        }
-        () = watch => build.await,
+        done = &mut work => done,
+        () = watch(world, title, pid) => work.await,
     }
 }
 
+fn tell_done(world: &dyn DdlWorld, step: &DdlStep) {
+    let subject = step.online.title.clone();
+    world.ears().tell(Event::Progress { subject, rows: 0, bytes: 0, total_bytes: 0, done: true });
+}
+
 /// Tells progress until the deadline, then cancels the build. Being unable to look is no reason to stop it.
-async fn watch(world: &dyn DdlWorld, step: &DdlStep, pid: i32) {
+async fn watch(world: &dyn DdlWorld, title: &str, pid: i32) {
     let Ok(client) = world.session("ddl watch").await else { return };
     let began = Instant::now();
     let mut told = Vec::new();
@@ -189,12 +188,12 @@ async fn watch(world: &dyn DdlWorld, step: &DdlStep, pid: i32) {
         tokio::time::sleep(LOOK_EVERY).await;
         let progress = client.query_opt(include_str!("../../../sql/ddl/read_progress.sql"), &[&pid]).await;
         match progress {
-            Ok(Some(row)) => tell(world, step, &row, &mut told),
+            Ok(Some(row)) => tell(world, title, &row, &mut told),
             // DROP INDEX CONCURRENTLY has no progress row; whom it waits for is seen from the locks.
             Ok(None) => {
                 let Ok(found) = brief::waited_for(&client, pid).await else { return };
                 for (blocker, who) in found {
-                    tell_waiting(world, step, blocker, &who, &mut told);
+                    tell_waiting(world, title, blocker, &who, &mut told);
                 }
             }
             Err(_) => return,
@@ -206,24 +205,24 @@ async fn watch(world: &dyn DdlWorld, step: &DdlStep, pid: i32) {
     }
 }
 
-fn tell(world: &dyn DdlWorld, step: &DdlStep, row: &tokio_postgres::Row, told: &mut Vec<i32>) {
+fn tell(world: &dyn DdlWorld, title: &str, row: &tokio_postgres::Row, told: &mut Vec<i32>) {
     let count = |column: &str| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
     world.ears().tell(Event::Progress {
-        subject: step.online.title.clone(),
+        subject: title.to_owned(),
         rows: count("rows"),
         bytes: count("bytes"),
         total_bytes: count("total_bytes"),
         done: false,
     });
     if let (true, Some(pid)) = (row.get::<_, bool>("waits"), row.get::<_, Option<i32>>("locker_pid")) {
-        tell_waiting(world, step, pid, &row.get::<_, String>("locker"), told);
+        tell_waiting(world, title, pid, &row.get::<_, String>("locker"), told);
     }
 }
 
-fn tell_waiting(world: &dyn DdlWorld, step: &DdlStep, pid: i32, who: &str, told: &mut Vec<i32>) {
+fn tell_waiting(world: &dyn DdlWorld, title: &str, pid: i32, who: &str, told: &mut Vec<i32>) {
     if !told.contains(&pid) {
         told.push(pid);
-        let text = format!("waiting to {}: for the transaction of pid {pid} ({who})", step.online.title);
+        let text = format!("waiting to {title}: for the transaction of pid {pid} ({who})");
         world.ears().tell(Event::Warning { text });
     }
 }
