@@ -9,6 +9,7 @@ pub mod file;
 pub mod inspect;
 pub mod instance;
 mod link;
+pub mod probe;
 
 use crate::{
     error::{Error, Kind, Result},
@@ -18,8 +19,9 @@ use crate::{
     route::{Pointing, Proof},
 };
 use futures_util::future::join_all;
-use instance::Through;
-pub use instance::{EntryBefore, Instance, ProbeTo, Proved};
+pub use instance::{EntryBefore, Instance};
+use probe::Through;
+pub use probe::{ProbeTo, Proved};
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{sync::Mutex, time::Instant};
 
