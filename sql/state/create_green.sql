@@ -54,7 +54,7 @@ create table if not exists migrate.deferred_object (
     kind       text not null check (kind in ('index', 'unique', 'foreign_key', 'check', 'exclusion')),
     definition text not null,
     rebuilt_at timestamptz,
-    primary key (attempt, table_name, name)
+    primary key (attempt, table_name, kind, name)
 );
 
 -- What one command of ours asks of another that holds the lease: a running `replicate` answers at a batch boundary.

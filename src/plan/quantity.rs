@@ -26,8 +26,11 @@ fn parse_quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 
 /// The largest unit that divides the value, so that what was written `5s` is shown `5s`.
 fn show_quantity(value: u64, units: &[(&str, u64)]) -> String {
-    let (unit, factor) =
-        units.iter().rev().find(|(_, factor)| value > 0 && value % factor == 0).unwrap_or(&units[0]);
+    let (unit, factor) = units
+        .iter()
+        .rev()
+        .find(|(_, factor)| value > 0 && value.is_multiple_of(*factor))
+        .unwrap_or(&units[0]);
     format!("{}{unit}", value / factor)
 }
 

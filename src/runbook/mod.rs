@@ -102,7 +102,7 @@ impl Runbook {
 
     /// As data.
     pub fn view(&self) -> View {
-        let step = |step: &Box<dyn Step<World>>| StepView {
+        let step = |step: &dyn Step<World>| StepView {
             id: step.id().to_string(),
             title: step.title(),
             shows: step.shows(),
@@ -111,7 +111,10 @@ impl Runbook {
         let phases = self
             .phases
             .iter()
-            .map(|phase| PhaseView { name: phase.name, steps: phase.steps.iter().map(step).collect() })
+            .map(|phase| PhaseView {
+                name: phase.name,
+                steps: phase.steps.iter().map(|it| step(it.as_ref())).collect(),
+            })
             .collect();
         View { phases }
     }

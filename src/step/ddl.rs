@@ -115,12 +115,11 @@ impl DdlStep {
                 look::rebuilt(client, relation, self.record(client).await?).await?
             }
         };
-        if standing != Standing::Present {
-            if let Some(later) = &self.until {
-                if record_of(client, later).await?.is_some() {
-                    return Ok(Standing::Present);
-                }
-            }
+        if standing != Standing::Present
+            && let Some(later) = &self.until
+            && record_of(client, later).await?.is_some()
+        {
+            return Ok(Standing::Present);
         }
         Ok(standing)
     }

@@ -45,10 +45,10 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
         _ => return None,
     }
     let mut wanted = alter.clone();
-    if let Some(NodeEnum::AlterTableCmd(command)) = wanted.cmds.first_mut()?.node.as_mut() {
-        if let Some(NodeEnum::Constraint(constraint)) = command.def.as_mut()?.node.as_mut() {
-            (constraint.skip_validation, constraint.initially_valid) = (true, false);
-        }
+    if let Some(NodeEnum::AlterTableCmd(command)) = wanted.cmds.first_mut()?.node.as_mut()
+        && let Some(NodeEnum::Constraint(constraint)) = command.def.as_mut()?.node.as_mut()
+    {
+        (constraint.skip_validation, constraint.initially_valid) = (true, false);
     }
     let wanted = NodeEnum::AlterTableStmt(wanted);
     let end = Edit::insert(statement.sql.len(), " NOT VALID");
