@@ -4,6 +4,6 @@
 -- majors:  15-18
 insert into migrate.deferred_object as mine (attempt, table_name, name, kind, definition)
 values ($1, $2, $3, $4, $5)
-on conflict (attempt, table_name, name) do update
+on conflict (attempt, table_name, kind, name) do update
    set kind = excluded.kind, definition = excluded.definition, rebuilt_at = null
  where mine.rebuilt_at is not null
