@@ -263,11 +263,19 @@ async fn interruptions_of_every_kind_apply_each_transaction_once() {
 async fn a_crash_of_green_loses_nothing_though_its_commits_are_asynchronous() {
     let pair = Pair::of_own_servers("green_crash", 15, 18).await;
     let mut scene = Scene::set(pair, BANK, &BANK_TABLES).await;
+    // So that a crash takes seconds of commits with it.
+    for sql in [
+        "alter system set wal_writer_delay = '10s'",
+        "alter system set wal_writer_flush_after = '1GB'",
+        "select pg_reload_conf()",
+    ] {
+        scene.green.batch_execute(sql).await.unwrap();
+    }
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let writer = tokio::spawn(transfers(scene.pair.blue_url(), Arc::clone(&stop)));
     let follower = scene.follow();
     for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
         scene.pair.kill_green();
         tokio::time::sleep(Duration::from_millis(100)).await;
         scene.pair.restart_green().await;
@@ -276,6 +284,7 @@ async fn a_crash_of_green_loses_nothing_though_its_commits_are_asynchronous() {
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     let committed = writer.await.unwrap();
     scene.green = scene.pair.green().await;
+    follower.durable(true).await.unwrap();
     scene.drained(&follower, "end").await;
     scene.assert_same().await;
     let applied = progress::read(&scene.green, "follow_slot").await.unwrap().unwrap();

@@ -72,6 +72,8 @@ pub(super) async fn run(
         markers: progress.marker.map(|marker| (marker, progress.position)).into_iter().collect(),
         ..Applied::default()
     };
+    // A crash of green may have taken back what was not durable: what it says now counts.
+    shared.status.send_modify(|status| status.applied = progress.position);
     shared.applied(&resumed, state.confirmed);
     let pulse = Pulse::default();
     let session = Session {
