@@ -188,7 +188,8 @@ async fn with_the_wrong_seal_key_everything_is_parked_and_nothing_dropped() {
     let error = stage.replay_until(spec, seconds(3)).await.unwrap_err();
     assert_eq!(error.kind, Kind::Deadline, "no END can be read: {error}");
     stage.until_parked(2).await;
-    assert!(stage.parked_reasons().await.iter().all(|reason| reason.contains("sealed with key")));
+    let reasons = stage.parked_reasons().await;
+    assert!(reasons.len() == 2 && reasons.iter().all(|why| why.contains("sealed with key")), "{reasons:?}");
 }
 
 #[tokio::test]
