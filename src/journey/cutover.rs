@@ -5,6 +5,7 @@ use super::{
     session::{self, Brief, Session},
     status,
 };
+use crate::copy::views;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
@@ -30,6 +31,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Run it again: it goes on from the journal. Or `migrate rollback`, before the point of no return.
 pub async fn run(session: &Session, stop: watch::Receiver<bool>) -> Result<()> {
     let world = &session.world;
+    if world.route.is_none() {
+        return Err(Error::new(Kind::Request, "the plan does not say how clients are sent to green").hint(
+            "add `cutover.route`; since that changes the pinned plan, `migrate rollback --all` comes first",
+        ));
+    }
     let mut engine = session.engine().await?;
     let runbook = &session.runbook;
     for name in [PhaseName::Prepare, PhaseName::Replicate] {
@@ -39,6 +45,8 @@ pub async fn run(session: &Session, stop: watch::Receiver<bool>) -> Result<()> {
     if !green_open {
         if !engine.record().any_begun(runbook.phase(PhaseName::Switch)) {
             warm_up(session).await?;
+            // As late as can be: once clients are on green, a refresh would lock them out of the view.
+            views::refresh(&world.blue_info, &world.green_info, world.epoch, &world.ears).await?;
             gates::refuse(&gates::look(world).await?)?;
         } else {
             world.note("a cutover was cut short; going on from where it stopped");

@@ -6,7 +6,7 @@ use crate::engine::{
     journal::PgJournal,
     lease::{Keeper, Takeover},
     pin::{self, Pin},
-    state::{self, Holds},
+    state::{self, Holds, Identity},
 };
 use crate::error::{Error, Kind, Result};
 use crate::event::Ears;
@@ -75,8 +75,13 @@ impl Session {
             }
             (Some(_), _) => {}
         }
-        let seen_blue = state::create(&blue, Side::Blue, Holds::LeaseAndGate, &brief.plan.name).await?;
-        let seen_green = state::create(&green, Side::Green, Holds::Everything, &brief.plan.name).await?;
+        let (seen_blue, seen_green) = match &begun {
+            Some(_) => (known(&blue, Side::Blue, &brief).await?, known(&green, Side::Green, &brief).await?),
+            None => (
+                state::create(&blue, Side::Blue, Holds::LeaseAndGate, &brief.plan.name).await?,
+                state::create(&green, Side::Green, Holds::Everything, &brief.plan.name).await?,
+            ),
+        };
 
         let takeover = match wish {
             Wish::Begin => Takeover::OnlyWhenFree,
@@ -223,6 +228,19 @@ pub fn stopped_by(findings: &[Finding]) -> Error {
         ));
     }
     Error::new(Kind::Findings, what).hint("`migrate check` shows them all, with what to do")
+}
+
+/// Which database this is, of a migration that has begun.
+async fn known(client: &Client, side: Side, brief: &Brief) -> Result<Identity> {
+    state::find(client, side, &brief.plan.name).await?.ok_or_else(|| {
+        Error::new(
+            Kind::Gate,
+            format!("{side} has no trace of the migration `{}`, which has begun", brief.plan.name),
+        )
+        .hint(
+            "it is another database than before, or somebody dropped schema migrate: look at the plan's URLs",
+        )
+    })
 }
 
 pub(super) fn nothing_begun(plan: &Plan) -> Error {

@@ -1,6 +1,6 @@
 //! Fields of the plan whose part is not built yet. They are refused by name, never ignored.
 
-use super::{Gate, Plan, ReplicateMode, SoakFailure, validate::Notes};
+use super::{Plan, ReplicateMode, validate::Notes};
 
 /// One blocking finding, code `NOT_YET`, for each field given whose part is not built. A field that gets its part
 /// loses its line here.
@@ -35,18 +35,16 @@ pub(super) fn not_yet(plan: &Plan, notes: &mut Notes) {
             "remove it; blue stays fenced and whole, but does not get green's writes",
         );
     }
-    if let Some(soak) = &plan.cutover.soak {
-        if soak.on_failure != SoakFailure::Stop {
-            refuse("cutover.soak.on_failure".into(), "use `stop`, which says so and leaves green open");
-        }
-        http_gates("cutover.soak.gates", &soak.gates, &mut refuse);
+    if plan.cutover.soak.is_some() {
+        refuse("cutover.soak".into(), "remove it, and watch green by other means after the switch");
     }
-    http_gates("cutover.gates", &plan.cutover.gates, &mut refuse);
-}
-
-fn http_gates(field: &str, gates: &[Gate], refuse: &mut impl FnMut(String, &str)) {
-    for (at, _) in gates.iter().enumerate().filter(|(_, gate)| gate.http.is_some()) {
-        refuse(format!("{field}[{at}].http"), "use a `command` gate that asks the service");
+    for (at, gate) in plan.cutover.gates.iter().enumerate() {
+        if gate.http.is_some() {
+            refuse(format!("cutover.gates[{at}].http"), "ask the service before you type `migrate cutover`");
+        }
+        if gate.command.is_some() {
+            refuse(format!("cutover.gates[{at}].command"), "run it before you type `migrate cutover`");
+        }
     }
 }
 
@@ -60,7 +58,7 @@ mod tests {
             replicate: { mode: snapshot, map: { public.t: { columns: { a: b } } } }\n\
             window: { adjust: [ { name: n, apply: { command: [x] }, restore: { command: [y] } } ] }\n\
             cutover:\n  route: { pgbouncer: [ { admin: x, database: app, config: /c, to: host=g } ] }\n  \
-            gates: [ { lag_max: 1MB }, { http: h, status: 200 } ]\n  reverse: { keep: 72h }\n  \
+            gates: [ { lag_max: 1MB }, { http: h, status: 200 }, { command: [x] } ]\n  reverse: { keep: 72h }\n  \
             soak: { for: 10m, every: 5s, on_failure: ask, gates: [ { http: h, status: 200 } ] }\n";
         let findings = validate(&parse(text, "p.yaml", &|_| None).unwrap());
         assert!(findings.iter().all(|finding| finding.code == "NOT_YET"), "{findings:?}");
@@ -71,9 +69,9 @@ mod tests {
             [
                 "plan: after",
                 "plan: cutover.gates[1].http",
+                "plan: cutover.gates[2].command",
                 "plan: cutover.reverse",
-                "plan: cutover.soak.gates[0].http",
-                "plan: cutover.soak.on_failure",
+                "plan: cutover.soak",
                 "plan: replicate.map.public.t",
                 "plan: replicate.mode",
                 "plan: window.adjust[0]",

@@ -493,7 +493,9 @@ mod tests {
     /// `code field` of every finding of a plan.
     fn found(text: &str) -> Vec<String> {
         let plan = parse(text, "p.yaml", &|_| None).unwrap();
-        validate(&plan).into_iter().map(|finding| format!("{} {}", finding.code, finding.place)).collect()
+        // What is not built yet has a test of its own.
+        let findings = validate(&plan).into_iter().filter(|finding| finding.code != "NOT_YET");
+        findings.map(|finding| format!("{} {}", finding.code, finding.place)).collect()
     }
 
     #[test]

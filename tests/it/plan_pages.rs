@@ -110,8 +110,7 @@ fn what_the_second_hydra_plan_waits_for_is_said_field_by_field() {
     NOT_YET plan: replicate.map.public.hydra_oauth2_refresh
     NOT_YET plan: window.adjust[0]
     NOT_YET plan: cutover.reverse
-    NOT_YET plan: cutover.soak.on_failure
-    NOT_YET plan: cutover.soak.gates[0].http
+    NOT_YET plan: cutover.soak
     NOT_YET plan: cutover.gates[2].http
     ");
 }
