@@ -39,6 +39,75 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, by exit code.
+    pub const ALL: [Kind; 11] = [
+        Kind::Plan,
+        Kind::Request,
+        Kind::Connect,
+        Kind::Server,
+        Kind::Findings,
+        Kind::Gate,
+        Kind::Lease,
+        Kind::Deadline,
+        Kind::Stopped,
+        Kind::ForwardOnly,
+        Kind::Bug,
+    ];
+
+    /// Its name in JSON and in the documentation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Plan => "plan",
+            Kind::Request => "request",
+            Kind::Connect => "connect",
+            Kind::Server => "server",
+            Kind::Findings => "findings",
+            Kind::Gate => "gate",
+            Kind::Deadline => "deadline",
+            Kind::Lease => "lease",
+            Kind::Stopped => "stopped",
+            Kind::ForwardOnly => "forward_only",
+            Kind::Bug => "bug",
+        }
+    }
+
+    /// What it means to whoever reads the exit code: what happened, and what to do.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Kind::Plan => {
+                "The plan or one of its SQL files is wrong, or was edited since it was pinned. Correct it."
+            }
+            Kind::Request => {
+                "What was asked for cannot be done as asked, and nothing was changed by it. The hint names the way."
+            }
+            Kind::Connect => {
+                "A server could not be reached, or did not let us in. What was done before stays; run the same command again."
+            }
+            Kind::Server => {
+                "A server refused a statement of ours. The cause has its words; run the same command again once that is mended."
+            }
+            Kind::Findings => {
+                "A check found what would lose data or break blue; nothing was changed. `migrate check` lists them all."
+            }
+            Kind::Gate => {
+                "A condition for going on does not hold: a gate before the cutover, or a database that is not the one this migration began with."
+            }
+            Kind::Lease => {
+                "Another operator or command is at work on this migration, or took over from us. `migrate status` names it."
+            }
+            Kind::Deadline => {
+                "A deadline passed, and everything is as before: clients go on with blue. Try again at a calmer moment."
+            }
+            Kind::Stopped => {
+                "We stopped between steps. `migrate status` says where, and the same command goes on from there."
+            }
+            Kind::ForwardOnly => {
+                "We are past the point of no return: green may hold writes that blue does not. `migrate cutover` goes on."
+            }
+            Kind::Bug => "A fault of the program. Please report it with the whole message.",
+        }
+    }
+
     /// The process's exit code for an error of this kind.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -138,3 +207,35 @@ impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> Doing<T> for std::res
         self.map_err(|source| Error::new(kind, what()).source(source))
     }
 }
+
+/// The exit codes as Markdown, for `docs/reference/exit-codes.md`.
+pub fn reference() -> String {
+    let mut page = String::from(INTRODUCTION);
+    for kind in Kind::ALL {
+        if kind == Kind::Findings {
+            page.push_str(USAGE);
+        }
+        page.push_str(&format!("| {} | `{}` | {} |\n", kind.exit_code(), kind.as_str(), kind.meaning()));
+    }
+    page.push_str(ENDING);
+    page
+}
+
+const INTRODUCTION: &str = "<!-- Generated from src/error.rs; do not edit. UPDATE_GENERATED=1 with the tests writes it anew. -->
+# Exit codes
+
+The kind of an error decides the exit code, and nothing else does. The codes are fixed: scripts may rely on them. On
+standard error stand one line `error:` with what happened, a line `cause:` for each cause, and `hint:` with what to do; with
+`--json` one object of the shape `{\"event\": \"error\", \"kind\", \"what\", \"causes\", \"hint\", \"exit_code\"}`.
+
+| code | kind | meaning |
+|---|---|---|
+| 0 | | Done. Of `plan` and `check`: no finding is blocking. |
+";
+
+const USAGE: &str = "| 2 | | The command line is wrong: an unknown command, option or value. |\n";
+
+const ENDING: &str = "| 130 | | A second Ctrl-C or SIGTERM ended us at once. The same command goes on from the journal. |
+
+`plan` and `check` print their findings as their result, and exit with 3 when one is blocking; there is no `error:` then.
+";

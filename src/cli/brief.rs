@@ -1,9 +1,10 @@
 //! What most commands read first: the plan, its SQL files, and what contradicts itself in it.
 
-use crate::error::Result;
+use crate::ddl;
+use crate::error::{Error, Kind, Result};
 use crate::finding::{Finding, any_blocking};
 use crate::journey::session::{Brief, stopped_by};
-use crate::plan::{load, validate};
+use crate::plan::{MigrationKind, load, validate};
 use std::path::{Path, PathBuf};
 
 /// Which plan.
@@ -15,10 +16,16 @@ pub struct PlanFile {
 }
 
 /// Reads a plan and its SQL files; findings of the plan alone come with it.
+///
+/// # Errors
+/// [`Kind::Plan`] when a file cannot be read or does not parse, with the line and a caret.
 pub fn read(path: &Path) -> Result<(Brief, Vec<Finding>)> {
     let loaded = load::load(path, &|name| std::env::var(name).ok())?;
     let findings = validate::validate(&loaded.plan);
     let sql_files = load::load_sql(&loaded.plan, &loaded.base_dir)?;
+    if let Some(error) = sql_files.iter().find_map(ddl::explain_error) {
+        return Err(error);
+    }
     Ok((Brief { plan: loaded.plan, sql_files, fingerprint: None }, findings))
 }
 
@@ -27,6 +34,21 @@ pub fn read_valid(path: &Path) -> Result<Brief> {
     let (brief, findings) = read(path)?;
     if any_blocking(&findings) {
         return Err(stopped_by(&findings));
+    }
+    Ok(brief)
+}
+
+/// As [`read_valid`], for a command that moves clients from blue to green.
+///
+/// # Errors
+/// [`Kind::Request`] for a plan that is run in place.
+pub fn read_blue_green(path: &Path, command: &str) -> Result<Brief> {
+    let brief = read_valid(path)?;
+    if brief.plan.kind == MigrationKind::InPlace {
+        let what =
+            format!("`migrate {command}` needs a green, and the plan `{}` is run in place", brief.plan.name);
+        return Err(Error::new(Kind::Request, what)
+            .hint("`migrate apply` runs it; `migrate status` and `migrate report` tell how far it is"));
     }
     Ok(brief)
 }

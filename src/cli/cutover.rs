@@ -29,7 +29,7 @@ pub struct CutoverArgs {
 }
 
 pub async fn run(args: CutoverArgs, ui: &Ui) -> Result<ExitCode> {
-    let mut brief = brief::read_valid(&args.plan.plan)?;
+    let mut brief = brief::read_blue_green(&args.plan.plan, "cutover")?;
     brief.fingerprint = args.fingerprint;
     if args.dry_run {
         let rehearsal = cutover::dry_run(&brief).await?;

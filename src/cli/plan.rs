@@ -93,6 +93,8 @@ pub async fn run(args: PlanArgs, ui: &Ui) -> Result<ExitCode> {
     Ok(if any_blocking(&shown.findings) { ExitCode::from(3) } else { ExitCode::SUCCESS })
 }
 
+const FACTS_HELP: &str = "write one with `migrate plan --save-facts FILE`";
+
 /// The facts: from a file, from the databases, or none.
 async fn look(args: &PlanArgs, plan: &Plan, ui: &Ui) -> Result<Option<Observed>> {
     if args.offline {
@@ -101,12 +103,11 @@ async fn look(args: &PlanArgs, plan: &Plan, ui: &Ui) -> Result<Option<Observed>>
     let Some(path) = &args.facts else {
         return observe::connect_and_observe(plan, ui.ears()).await.map(Some);
     };
-    let text =
-        std::fs::read_to_string(path).doing(Kind::Request, || format!("cannot read {}", path.display()))?;
+    let refuse = |what: String| Error::new(Kind::Request, what).hint(FACTS_HELP);
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| refuse(format!("cannot read {}", path.display())).source(error))?;
     let facts = serde_json::from_str(&text).map_err(|error| {
-        Error::new(Kind::Request, format!("{} is not a facts file of this version", path.display()))
-            .hint("write one with `migrate plan --save-facts FILE`")
-            .source(error)
+        refuse(format!("{} is not a facts file of this version", path.display())).source(error)
     })?;
     Ok(Some(Observed { facts, findings: Vec::new() }))
 }
@@ -147,6 +148,7 @@ fn as_text(shown: &Shown) -> String {
                 text.push_str(&format!("     lock: {} on {}\n", lock.mode, lock.relation.plain()));
             }
             text.push_str(&format!("     why: {}\n", statement.why));
+            text.push_str(&format!("     step: {}\n", statement.id));
         }
     }
     text

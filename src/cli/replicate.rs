@@ -27,7 +27,7 @@ pub struct ReplicateArgs {
 }
 
 pub async fn run(args: ReplicateArgs, ui: &Ui) -> Result<ExitCode> {
-    let mut brief = brief::read_valid(&args.plan.plan)?;
+    let mut brief = brief::read_blue_green(&args.plan.plan, "replicate")?;
     brief.fingerprint = args.fingerprint;
     let until = if args.until_caught_up { Until::CaughtUp } else { Until::Stopped };
     let session = Session::open(brief, Wish::Begin, ui.ears()).await?;

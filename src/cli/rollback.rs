@@ -20,7 +20,7 @@ pub struct RollbackArgs {
 }
 
 pub async fn run(args: RollbackArgs, ui: &Ui) -> Result<ExitCode> {
-    let brief = brief::read_valid(&args.plan.plan)?;
+    let brief = brief::read_blue_green(&args.plan.plan, "rollback")?;
     if args.all && !ui.confirm("Drop the copy on green and everything of ours on both sides?")? {
         return Ok(ExitCode::SUCCESS);
     }

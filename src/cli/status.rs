@@ -20,7 +20,7 @@ pub struct StatusArgs {
 
 pub async fn run(args: StatusArgs, ui: &Ui) -> Result<ExitCode> {
     let brief = brief::read_valid(&args.plan.plan)?;
-    let status = status::read(&brief.plan, &brief.sql_files).await?;
+    let status = status::read(&brief).await?;
     if args.format == Format::Json || ui.is_json() {
         ui.print_json(&status)?;
     } else {

@@ -19,6 +19,7 @@ pub mod source;
 pub mod statement;
 
 use crate::{
+    error::Error,
     facts::ServerFacts,
     finding::{Finding, Place, Severity},
     pg::name::Ident,
@@ -62,9 +63,9 @@ pub fn rewrite(files: &[SqlFile], live: Option<&ServerFacts>) -> Rewritten {
     result
 }
 
-/// The first thing wrong with a file, as a text with the line and a caret; `None` when it can be read.
-pub fn explain_error(file: &SqlFile) -> Option<String> {
-    source::statements(file).err().map(|error| source::render(file, &error))
+/// The first thing wrong with a file, with the line and a caret; `None` when it can be read.
+pub fn explain_error(file: &SqlFile) -> Option<Error> {
+    source::statements(file).err().map(|error| source::explain(file, &error))
 }
 
 fn of_unit(unit: &Unit, scene: &mut Scene) -> rules::Outcome {

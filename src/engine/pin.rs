@@ -50,6 +50,21 @@ pub async fn current<P: DeserializeOwned>(client: &Client, plan: &str) -> Result
     .transpose()
 }
 
+/// The attempt begun last, and whether it has ended; `None` when none was begun.
+///
+/// # Errors
+/// As [`current`].
+pub async fn last<P: DeserializeOwned>(client: &Client, plan: &str) -> Result<Option<(P, bool)>> {
+    let row = client
+        .query_opt(include_str!("../../sql/engine/read_last_attempt.sql"), &[&plan])
+        .await
+        .doing(Kind::Server, || "cannot read the attempts".into())?;
+    let Some(row) = row else { return Ok(None) };
+    let pin = serde_json::from_value(row.get("pin"))
+        .doing(Kind::Bug, || "the pinned attempt cannot be read".into())?;
+    Ok(Some((pin, row.get("ended"))))
+}
+
 /// The number the next attempt gets.
 pub async fn next_number(client: &Client) -> Result<i32> {
     let row = client

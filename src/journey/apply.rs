@@ -70,7 +70,7 @@ pub async fn run(brief: Brief, ears: Ears, mut stop: watch::Receiver<bool>) -> R
             .hint("its SQL runs on green, as a step of `migrate replicate`"));
     }
     let info = ConnInfo::parse(brief.plan.blue.url.expose())?;
-    let client = connect::connect(&info, "lease").await?;
+    let client = session::reach(Side::Blue, &info, "lease").await?;
     let fingerprint = fingerprint(&brief)?;
     let known = state::find(&client, Side::Blue, &brief.plan.name).await?.is_some();
     if known && pin::has_ended(&client, &brief.plan.name, &fingerprint).await? {

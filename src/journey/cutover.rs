@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::pg::connect;
+use crate::plan::Plan;
 use crate::runbook::{PhaseName, Runbook, blue_green};
 use crate::step::{attempt::Attempt, world::World};
 use std::time::{Duration, Instant};
@@ -31,11 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Run it again: it goes on from the journal. Or `migrate rollback`, before the point of no return.
 pub async fn run(session: &Session, stop: watch::Receiver<bool>) -> Result<()> {
     let world = &session.world;
-    if world.route.is_none() {
-        return Err(Error::new(Kind::Request, "the plan does not say how clients are sent to green").hint(
-            "add `cutover.route`; since that changes the pinned plan, `migrate rollback --all` comes first",
-        ));
-    }
+    refuse_without_route(&world.plan)?;
     let mut engine = session.engine().await?;
     let runbook = &session.runbook;
     for name in [PhaseName::Prepare, PhaseName::Replicate] {
@@ -136,7 +133,8 @@ pub struct Rehearsal {
 /// # Errors
 /// [`Kind::Request`] when nothing has begun.
 pub async fn dry_run(brief: &Brief) -> Result<Rehearsal> {
-    let status = status::read(&brief.plan, &brief.sql_files).await?;
+    refuse_without_route(&brief.plan)?;
+    let status = status::read(brief).await?;
     let (_, green_info) = session::connections(&brief.plan)?;
     let green = connect::connect(&green_info, "dry run").await?;
     let pin =
@@ -151,6 +149,18 @@ fn forward_only(error: Error, what: &str) -> Error {
     Error::new(Kind::ForwardOnly, what)
         .hint("run `migrate cutover` again: it goes on from here")
         .source(error)
+}
+
+/// Without a route nobody is held, and every client gets errors from the fence on.
+fn refuse_without_route(plan: &Plan) -> Result<()> {
+    match plan.cutover.route {
+        Some(_) => Ok(()),
+        None => Err(Error::new(
+            Kind::Request,
+            "the plan names no route: nothing would send clients to green",
+        )
+        .hint("add `cutover.route` (the plan is pinned, so `migrate rollback --all` first), and copy again")),
+    }
 }
 
 /// The copy must be complete: a cutover never starts what takes hours.

@@ -9,6 +9,7 @@ pub mod cutover;
 pub mod finish;
 pub mod gates;
 pub mod handover;
+pub mod in_place;
 pub mod observe;
 pub mod replicate;
 pub mod report;

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::event::Ears;
 use crate::facts::{Facts, OurNames, OutsideFact, OutsideState, ServerFacts};
 use crate::finding::Finding;
-use crate::pg::{catalog, connect, conninfo::ConnInfo};
+use crate::pg::{catalog, conninfo::ConnInfo};
 use crate::plan::{MigrationKind, Plan, SchemaFrom, Side};
 use crate::revocation::{self, broker};
 use crate::route::{OnBehalfOf, Route};
@@ -43,14 +43,16 @@ const ROUTE_DEADLINE: Duration = Duration::from_secs(10);
 pub async fn connect_and_observe(plan: &Plan, ears: Ears) -> Result<Observed> {
     if plan.kind == MigrationKind::InPlace {
         let info = ConnInfo::parse(plan.blue.url.expose())?;
-        let blue = connect::connect(&info, "look").await?;
+        let blue = session::reach(Side::Blue, &info, "look").await?;
         let facts = catalog::read(&blue, Side::Blue, &plan.replicate.tables).await?;
         let facts = Facts { blue: Some(facts), ..Facts::default() };
         return Ok(Observed { facts, findings: Vec::new() });
     }
     let (blue_info, green_info) = session::connections(plan)?;
-    let (blue, green) =
-        tokio::try_join!(connect::connect(&blue_info, "look"), connect::connect(&green_info, "look"))?;
+    let (blue, green) = tokio::try_join!(
+        session::reach(Side::Blue, &blue_info, "look"),
+        session::reach(Side::Green, &green_info, "look")
+    )?;
     observe(plan, &blue, &green, ears).await
 }
 

@@ -1,10 +1,10 @@
 //! `report`: what happened, when, with evidence. Read from green's journal; needs no lease.
 
-use super::session;
+use super::{in_place, session};
 use crate::engine::{journal, pin::Pin, status::JournalEvent};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::connect;
-use crate::plan::Plan;
+use crate::plan::{MigrationKind, Plan, Side};
 use crate::revocation::{self, RevocationTotals};
 use crate::step::{
     StepId,
@@ -56,8 +56,11 @@ pub struct Line {
 /// # Errors
 /// [`Kind::Request`] when none is.
 pub async fn open_and_read(plan: &Plan) -> Result<Report> {
+    if plan.kind == MigrationKind::InPlace {
+        return in_place::report(plan).await;
+    }
     let (blue_info, green_info) = session::connections(plan)?;
-    let green = connect::connect(&green_info, "report").await?;
+    let green = session::reach(Side::Green, &green_info, "report").await?;
     // Only to tell keys that were issued anew; blue may be gone by now.
     let blue = connect::connect(&blue_info, "report").await.ok();
     let pin = session::begun(&green, plan).await?.ok_or_else(|| {
@@ -75,19 +78,6 @@ pub async fn read(green: &Client, blue: Option<&Client>, plan: &Plan, pin: &Pin)
             notes.put(entry.step, note);
         }
     }
-    let rows = green
-        .query(include_str!("../../sql/engine/read_journal.sql"), &[&pin.attempt])
-        .await
-        .doing(Kind::Server, || "cannot read the journal".into())?;
-    let line = |row: &tokio_postgres::Row| {
-        let event: String = row.get("event");
-        Some(Line {
-            at: row.get("at"),
-            epoch: row.get("epoch"),
-            step: row.get("step"),
-            event: JournalEvent::parse(&event)?,
-        })
-    };
     let revocations = match plan.revocations.is_empty() {
         true => None,
         false => Some(revocation::totals(green, blue, pin.attempt, &plan.revocations).await?),
@@ -101,8 +91,26 @@ pub async fn read(green: &Client, blue: Option<&Client>, plan: &Plan, pin: &Pin)
         fence: notes.get(&fence_blue::id()),
         held_ms: held_ms(&notes, &resume_clients::id()),
         revocations,
-        journal: rows.iter().filter_map(line).collect(),
+        journal: lines(green, pin.attempt).await?,
     })
+}
+
+/// Every entry of an attempt's journal, oldest first.
+pub async fn lines(client: &Client, attempt: i32) -> Result<Vec<Line>> {
+    let rows = client
+        .query(include_str!("../../sql/engine/read_journal.sql"), &[&attempt])
+        .await
+        .doing(Kind::Server, || "cannot read the journal".into())?;
+    let line = |row: &tokio_postgres::Row| {
+        let event: String = row.get("event");
+        Some(Line {
+            at: row.get("at"),
+            epoch: row.get("epoch"),
+            step: row.get("step"),
+            event: JournalEvent::parse(&event)?,
+        })
+    };
+    Ok(rows.iter().filter_map(line).collect())
 }
 
 fn held_ms(notes: &crate::step::Notes, resume: &StepId) -> Option<u64> {

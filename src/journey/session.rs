@@ -8,7 +8,7 @@ use crate::engine::{
     pin::{self, Pin},
     state::{self, Holds, Identity},
 };
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::event::Ears;
 use crate::finding::{Finding, any_blocking};
 use crate::pg::{catalog, connect, conninfo::ConnInfo};
@@ -64,8 +64,8 @@ impl Session {
     /// a database is not the one that was pinned; [`Kind::Request`] when nothing has begun and `wish` needs that.
     pub async fn open(brief: Brief, wish: Wish, ears: Ears) -> Result<Session> {
         let (blue_info, green_info) = connections(&brief.plan)?;
-        let mut blue = connect::connect(&blue_info, "lease").await?;
-        let mut green = connect::connect(&green_info, "lease").await?;
+        let mut blue = reach(Side::Blue, &blue_info, "lease").await?;
+        let mut green = reach(Side::Green, &green_info, "lease").await?;
         let begun = begun(&green, &brief.plan).await?;
         let mut fresh = None;
         match (&begun, wish) {
@@ -185,6 +185,16 @@ pub fn connections(plan: &Plan) -> Result<(ConnInfo, ConnInfo)> {
     Ok((parse(Side::Blue, plan.blue.url.expose())?, parse(Side::Green, green.url.expose())?))
 }
 
+/// Connects to a side; a failure names it.
+///
+/// # Errors
+/// [`Kind::Connect`].
+pub async fn reach(side: Side, info: &ConnInfo, purpose: &str) -> Result<Client> {
+    connect::connect(info, purpose)
+        .await
+        .map_err(|error| Error { what: format!("{side}: {}", error.what), ..error })
+}
+
 /// The pin of the attempt that is on, looked for without the lease and without making anything.
 ///
 /// # Errors
@@ -213,14 +223,28 @@ async fn look_before_beginning(brief: &Brief, blue: &Client, green: &Client, ear
     // Over exactly the relations that the fence looks at again.
     let parts = blue_green::gate_tables(&brief.plan, &blue_facts);
     blue_facts.ddl_fingerprint = catalog::ddl_fingerprint(blue, &parts).await?;
+    let attempt = Attempt::new(&brief.plan.name, first_free_number(green).await?);
+    let runbook = blue_green::build(&brief.plan, &blue_facts, &attempt, &brief.sql_files);
+    demand(brief, &runbook.fingerprint(&brief.plan)?)?;
     Ok(Fresh { blue_facts, findings })
+}
+
+/// The next attempt's number, when our schema may not be there yet.
+async fn first_free_number(green: &Client) -> Result<i32> {
+    let there: bool = green
+        .query_one("select to_regclass('migrate.attempt') is not null", &[])
+        .await
+        .doing(Kind::Server, || "cannot look for earlier attempts on green".into())?
+        .get(0);
+    if there { pin::next_number(green).await } else { Ok(1) }
 }
 
 /// The error for findings of which one is blocking; each is named.
 pub fn stopped_by(findings: &[Finding]) -> Error {
     let blocking: Vec<&Finding> =
         findings.iter().filter(|finding| finding.severity == crate::finding::Severity::Blocking).collect();
-    let mut what = format!("{} of the checks stop us; nothing was changed", blocking.len());
+    let stops = if blocking.len() == 1 { "stops" } else { "stop" };
+    let mut what = format!("{} of the checks {stops} us; nothing was changed", blocking.len());
     for finding in &blocking {
         what.push_str(&format!(
             "\n  {} at {}: {}\n    help: {}",

@@ -1,10 +1,13 @@
 //! `status`: where we are, what we wait for. Reads only, and needs no lease.
 
-use super::{gates, session};
+use super::{
+    gates, in_place,
+    session::{self, Brief},
+};
 use crate::engine::{Record, journal, lease, pin::Pin};
 use crate::error::{Doing, Kind, Result};
 use crate::pg::{connect, lsn::Lsn};
-use crate::plan::{Plan, load::SqlFile};
+use crate::plan::{MigrationKind, Plan, Side};
 use crate::runbook::{PhaseName, Runbook, blue_green};
 use crate::step::attempt::Attempt;
 use serde::Serialize;
@@ -79,12 +82,18 @@ pub struct FollowStatus {
 ///
 /// # Errors
 /// [`Kind::Connect`] when green cannot be reached. Blue may be down: then what it would tell is left out.
-pub async fn read(plan: &Plan, sql_files: &[SqlFile]) -> Result<Status> {
+pub async fn read(brief: &Brief) -> Result<Status> {
+    let plan = &brief.plan;
+    if plan.kind == MigrationKind::InPlace {
+        return in_place::status(brief).await;
+    }
     let (blue_info, green_info) = session::connections(plan)?;
-    let green = connect::connect(&green_info, "status").await?;
-    let Some(pin) = session::begun(&green, plan).await? else { return Ok(not_begun(plan)) };
+    let green = session::reach(Side::Green, &green_info, "status").await?;
+    let Some(pin) = session::begun(&green, plan).await? else {
+        return Ok(Status::not_begun(plan, "migrate plan, then migrate replicate"));
+    };
     let attempt = Attempt::new(&plan.name, pin.attempt);
-    let runbook = blue_green::build(plan, &pin.blue_facts, &attempt, sql_files);
+    let runbook = blue_green::build(plan, &pin.blue_facts, &attempt, &brief.sql_files);
     let record = Record::replay(&journal::read(&green, pin.attempt).await?)?;
     let holder = lease::holder(&green).await?.filter(|holder| holder.alive);
     let blue = match connect::connect(&blue_info, "status").await {
@@ -121,20 +130,23 @@ pub async fn read(plan: &Plan, sql_files: &[SqlFile]) -> Result<Status> {
     })
 }
 
-fn not_begun(plan: &Plan) -> Status {
-    Status {
-        plan: plan.name.clone(),
-        attempt: None,
-        fingerprint: None,
-        summary: "nothing has begun, or all is finished".into(),
-        next: "migrate plan, then migrate replicate".into(),
-        caught_up: false,
-        holder: None,
-        phases: Vec::new(),
-        copy: None,
-        follow: None,
-        blue_gate: None,
-        green_gate: None,
+impl Status {
+    /// Of a migration of which nothing is to be seen.
+    pub(super) fn not_begun(plan: &Plan, next: &str) -> Status {
+        Status {
+            plan: plan.name.clone(),
+            attempt: None,
+            fingerprint: None,
+            summary: "nothing has begun, or all is finished".into(),
+            next: next.into(),
+            caught_up: false,
+            holder: None,
+            phases: Vec::new(),
+            copy: None,
+            follow: None,
+            blue_gate: None,
+            green_gate: None,
+        }
     }
 }
 

@@ -13,13 +13,13 @@ use serde::Serialize;
 
 /// A chapter of the runbook.
 pub struct Phase {
-    /// Its name: `prepare`, `replicate`, `arm`, `switch`, `settle`.
+    /// Its name: `prepare`, `replicate`, `arm`, `switch`, `settle`; in place, `apply`.
     pub name: PhaseName,
     /// In order.
     pub steps: Vec<Box<dyn Step<World>>>,
 }
 
-/// The chapters of a blue-green migration.
+/// The chapters of a migration: five of a blue-green one, and the only one of one in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PhaseName {
@@ -33,6 +33,8 @@ pub enum PhaseName {
     Switch,
     /// What can wait until clients are served again.
     Settle,
+    /// The one database is changed in place.
+    Apply,
 }
 
 impl PhaseName {
@@ -44,6 +46,7 @@ impl PhaseName {
             PhaseName::Arm => "arm",
             PhaseName::Switch => "switch",
             PhaseName::Settle => "settle",
+            PhaseName::Apply => "apply",
         }
     }
 
@@ -55,6 +58,7 @@ impl PhaseName {
             PhaseName::Arm => "blue gets its gate, open",
             PhaseName::Switch => "clients are held, blue is fenced, green is opened, clients go on",
             PhaseName::Settle => "what can wait until clients are served again",
+            PhaseName::Apply => "the live database is changed in place",
         }
     }
 }

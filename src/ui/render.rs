@@ -2,7 +2,7 @@
 
 use super::numbers::things;
 use crate::{
-    error::{Error, Kind},
+    error::Error,
     finding::{Finding, Severity},
 };
 use comfy_table::{Table, presets};
@@ -14,23 +14,6 @@ pub(super) const YELLOW: &str = "\x1b[1;33m";
 pub(super) const GREEN: &str = "\x1b[32m";
 pub(super) const CYAN: &str = "\x1b[36m";
 pub(super) const PLAIN: &str = "\x1b[0m";
-
-/// An error's kind, as JSON and the documentation name it.
-pub fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Plan => "plan",
-        Kind::Request => "request",
-        Kind::Connect => "connect",
-        Kind::Server => "server",
-        Kind::Findings => "findings",
-        Kind::Gate => "gate",
-        Kind::Deadline => "deadline",
-        Kind::Lease => "lease",
-        Kind::Stopped => "stopped",
-        Kind::ForwardOnly => "forward_only",
-        Kind::Bug => "bug",
-    }
-}
 
 /// `error: what`, its causes and its hint, a line each; ends with a newline.
 pub fn error(error: &Error) -> String {
@@ -50,7 +33,7 @@ pub fn error_json(error: &Error) -> Value {
     let chain = error.chain();
     json!({
         "event": "error",
-        "kind": kind_name(error.kind),
+        "kind": error.kind.as_str(),
         "what": error.what,
         "causes": chain.get(1..).unwrap_or_default(),
         "hint": error.hint,
@@ -151,7 +134,7 @@ pub fn table_json(headers: &[&str], rows: &[Vec<String>]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Place;
+    use crate::{error::Kind, finding::Place};
 
     fn plain(text: &str) -> String {
         anstream::adapter::strip_str(text).to_string()

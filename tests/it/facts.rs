@@ -237,35 +237,6 @@ async fn reading_changes_nothing_and_leaves_no_transaction() {
 }
 
 #[tokio::test]
-async fn every_query_prepares_on_every_major() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/facts");
-    for major in [15, 16, 17, 18] {
-        let pair = Pair::of_majors("facts_prepare", major, 18).await;
-        let blue = pair.blue().await;
-        blue.batch_execute(
-            "create schema migrate; create table migrate.identity (side text, plan text, nonce text);
-             create table migrate.attempt (attempt int, ended_at timestamptz)",
-        )
-        .await
-        .unwrap();
-        let mut seen = 0;
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let sql = fs::read_to_string(&path).unwrap();
-            let headers = ["-- facts/", "-- params:", "-- returns:", "-- majors:"];
-            for (line, header) in sql.lines().zip(headers) {
-                assert!(line.starts_with(header), "{}: {line}", path.display());
-            }
-            if let Err(error) = blue.prepare(&sql).await {
-                panic!("{} on {major}: {error:?}", path.display());
-            }
-            seen += 1;
-        }
-        assert!(seen >= 9);
-    }
-}
-
-#[tokio::test]
 async fn the_shipped_hydra_sql_runs_on_its_fixture() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
     let pair = Pair::fresh("facts_hydra").await;

@@ -4,16 +4,20 @@
 #[allow(dead_code, unused_imports, reason = "shared with the examples, which use other parts")]
 mod support;
 
+mod apply;
+mod bad_input;
 mod check;
 mod connections;
 mod copy;
 mod ddl;
 mod facts;
 mod history_live;
+mod plan_cli;
 mod plan_errors;
 mod plan_pages;
 mod revocation;
 mod route;
+mod statements;
 mod stream;
 mod testbed_live;
 mod tidy;

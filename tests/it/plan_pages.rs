@@ -6,7 +6,11 @@ use migrate::{
     finding::{Finding, Severity},
     plan::{Plan, load, schema, validate::validate},
 };
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -36,6 +40,52 @@ fn the_plan_reference_is_up_to_date() {
 #[test]
 fn the_checks_reference_is_up_to_date() {
     is_up_to_date("docs/reference/checks.md", &check::reference());
+}
+
+#[test]
+fn the_command_line_reference_is_up_to_date() {
+    is_up_to_date("docs/reference/cli.md", &migrate::cli::reference());
+}
+
+#[test]
+fn the_exit_codes_are_up_to_date() {
+    is_up_to_date("docs/reference/exit-codes.md", &migrate::error::reference());
+}
+
+#[test]
+fn the_list_of_statements_is_up_to_date() {
+    is_up_to_date("docs/reference/sql.md", &statements());
+}
+
+/// `sql/**/*.sql` by area, from the header of each.
+fn statements() -> String {
+    let mut page = String::from(
+        "<!-- Generated from the headers of sql/; do not edit. UPDATE_GENERATED=1 with the tests writes it anew. -->\n\
+         # The SQL we run\n\n\
+         Every fixed statement is a file of its own, so that a database administrator can read what will run before it\n\
+         does. Statements built from the names of your tables are made in the code; `migrate plan` shows them.\n",
+    );
+    for area in sorted(&root().join("sql")) {
+        page.push_str(&format!("\n## {}\n\n", area.file_name().unwrap().to_str().unwrap()));
+        for file in sorted(&area) {
+            let text = fs::read_to_string(&file).unwrap();
+            let header: Vec<&str> =
+                text.lines().map_while(|line| line.strip_prefix("--")).map(str::trim).collect();
+            let (name, purpose) = header[0].split_once(": ").unwrap();
+            // A purpose may go on in further lines.
+            let rest = header[1..].iter().take_while(|line| !line.starts_with("params:"));
+            let purpose = rest.fold(purpose.to_owned(), |purpose, line| format!("{purpose} {line}"));
+            page.push_str(&format!("* [{name}](../../sql/{name}.sql): {purpose}\n"));
+        }
+    }
+    page
+}
+
+fn sorted(directory: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
 }
 
 /// A shipped plan, with every variable set to a value of its own, and its SQL files.

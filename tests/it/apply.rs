@@ -1,0 +1,290 @@
+//! `migrate apply` on live databases of the oldest and the newest major: under writers, killed at every boundary, and once
+//! more after its end.
+
+use crate::support::{
+    Pair,
+    run::{Desk, Invocation, Output, migrate},
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio_postgres::Client;
+
+const SCHEMA: &str = "
+    create table t (id bigint generated always as identity primary key, a int, b text);
+    insert into t (a, b) select n, 'row ' || n from generate_series(1, 20000) n;
+    create index t_a on t (a);
+    create unique index t_b on t (b);
+    create table p (id bigint primary key, a int) partition by range (id);
+    create table p1 partition of p for values from (0) to (5000);
+    create table p2 partition of p for values from (5000) to (10000);
+    insert into p select n, n from generate_series(0, 9999) n";
+
+const FIRST: &str = "create index t_ab on t (a, b);
+drop index t_b;
+alter table t add column c int not null default 0;
+";
+const SECOND: &str = "drop index t_a;
+create index t_a on t (a, id);
+create index p_a on p (a);
+alter table t alter column c set default 7;
+";
+
+const PLAN: &str =
+    "version: 1\nname: ours\nkind: in_place\nblue: { url: \"${BLUE_URL}\" }\nschema: { sql: [sql/*.sql] }\n";
+
+/// A database, and a plan for it on the desk.
+struct Stage {
+    desk: Desk,
+    url: String,
+}
+
+impl Stage {
+    fn new(url: String) -> Stage {
+        let stage = Stage { desk: Desk::new("apply"), url };
+        stage.desk.write("plan.yaml", PLAN);
+        stage.desk.write("sql/01.sql", FIRST);
+        stage.desk.write("sql/02.sql", SECOND);
+        stage
+    }
+
+    fn migrate(&self, args: &[&str]) -> Invocation {
+        migrate(args).within(self.desk.path()).env("BLUE_URL", &self.url)
+    }
+
+    /// `migrate apply`, which dies at a fail point. The servers may take a moment to see that the one before is dead.
+    async fn apply(&self, fail_point: &str) -> Output {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let run = self.migrate(&["apply", "plan.yaml"]).env("MIGRATE_FAIL_POINT", fail_point);
+            let output = run.run().await;
+            if !output.stderr.contains("is at work on this migration") || Instant::now() > deadline {
+                return output;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn client(&self) -> Client {
+        crate::support::cluster::connect(&self.url).await.unwrap()
+    }
+
+    async fn texts(&self, sql: &str) -> Vec<String> {
+        self.client().await.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+    }
+
+    async fn indexes(&self) -> Vec<String> {
+        self.texts(
+            "select pg_get_indexdef(indexrelid) || case when indisvalid then '' else ' INVALID' end from pg_index
+              where indrelid in (select oid from pg_class where relnamespace = 'public'::regnamespace) order by 1",
+        )
+        .await
+    }
+
+    /// The ids of the steps, as `migrate plan` shows them.
+    async fn steps(&self) -> Vec<String> {
+        let shown = self.migrate(&["plan", "plan.yaml", "--format", "json"]).run().await.expect(0).json();
+        let ids = shown["ddl"]["statements"].as_array().unwrap().iter();
+        ids.map(|step| step["id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// Indexes as they are when all is applied.
+const DONE: [&str; 9] = [
+    "CREATE INDEX p1_p_a ON public.p1 USING btree (a)",
+    "CREATE INDEX p2_p_a ON public.p2 USING btree (a)",
+    "CREATE INDEX p_a ON ONLY public.p USING btree (a)",
+    "CREATE INDEX t_a ON public.t USING btree (a, id)",
+    "CREATE INDEX t_ab ON public.t USING btree (a, b)",
+    "CREATE UNIQUE INDEX p1_pkey ON public.p1 USING btree (id)",
+    "CREATE UNIQUE INDEX p2_pkey ON public.p2 USING btree (id)",
+    "CREATE UNIQUE INDEX p_pkey ON ONLY public.p USING btree (id)",
+    "CREATE UNIQUE INDEX t_pkey ON public.t USING btree (id)",
+];
+
+async fn both(name: &str) -> (Pair, [Stage; 2]) {
+    let pair = Pair::fresh(name).await;
+    for client in [pair.blue().await, pair.green().await] {
+        client.batch_execute(SCHEMA).await.unwrap();
+    }
+    let stages = [Stage::new(pair.blue_url()), Stage::new(pair.green_url())];
+    (pair, stages)
+}
+
+/// Writes and reads until told to stop: how many times, and the longest that one took.
+async fn write(client: Client, stop: Arc<AtomicBool>) -> (i64, Duration) {
+    let (mut count, mut longest) = (0, Duration::ZERO);
+    while !stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let sql = format!(
+            "insert into t (a, b) values ({count}, 'new {count}'); update p set a = a + 1 where id = {}; select 1 from t where a = 7",
+            count % 10_000
+        );
+        client.batch_execute(&sql).await.unwrap();
+        longest = longest.max(began.elapsed());
+        count += 1;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    (count, longest)
+}
+
+#[tokio::test]
+async fn writers_go_on_and_the_second_run_does_nothing() {
+    let (_pair, stages) = both("apply_writers").await;
+    for stage in &stages {
+        let steps = stage.steps().await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = tokio::spawn(write(stage.client().await, stop.clone()));
+        let output = stage.migrate(&["apply", "plan.yaml"]).run().await.expect(0);
+        stop.store(true, Ordering::Relaxed);
+        let (count, longest) = writer.await.unwrap();
+        assert!(output.stderr.contains(&format!("applied {} statements", steps.len())), "{}", output.stderr);
+        assert!(count > 5 && longest < Duration::from_secs(3), "{count} writes, longest {longest:?}");
+        assert_eq!(stage.indexes().await, DONE);
+        let rows = stage.texts("select count(*)::text from t").await;
+        assert_eq!(rows, [(20_000 + count).to_string()]);
+
+        let journal = "select count(*)::text from migrate.journal";
+        let before = stage.texts(journal).await;
+        let output = stage.migrate(&["apply", "plan.yaml"]).run().await.expect(0);
+        assert!(output.stderr.contains("an earlier run has applied all of it"), "{}", output.stderr);
+        assert_eq!(stage.texts(journal).await, before);
+    }
+}
+
+#[tokio::test]
+async fn killed_at_every_boundary_it_finishes_exactly_once() {
+    let (_pair, stages) = both("apply_killed").await;
+    for stage in &stages {
+        let steps = stage.steps().await;
+        assert!(steps.len() >= 8, "{steps:?}");
+        for step in &steps {
+            for point in ["started", "effected"] {
+                let output = stage.apply(&format!("{step}:{point}")).await;
+                assert_eq!(output.code, -1, "{step}:{point}: {output:?}");
+            }
+        }
+        let shown = stage.migrate(&["status", "plan.yaml"]).run().await.expect(0).stdout;
+        assert!(
+            shown.starts_with("ours: not all is applied, and nobody is at work\nnext: migrate apply\n"),
+            "{shown}"
+        );
+        assert!(shown.contains(&format!("{} of {} steps done", steps.len() - 1, steps.len())), "{shown}");
+        stage.apply("none").await.expect(0);
+        assert_eq!(stage.indexes().await, DONE);
+        assert_eq!(stage.texts("select column_default from information_schema.columns where table_name = 't' and column_name = 'c'").await, ["7"]);
+
+        let report = stage.migrate(&["report", "plan.yaml", "--format", "json"]).run().await.expect(0).json();
+        let mut applied: BTreeMap<&str, usize> = BTreeMap::new();
+        for line in report["journal"].as_array().unwrap() {
+            if line["event"] == "applied" {
+                *applied.entry(line["step"].as_str().unwrap()).or_default() += 1;
+            }
+        }
+        let once: BTreeMap<&str, usize> = steps.iter().map(|step| (step.as_str(), 1)).collect();
+        assert_eq!(applied, once, "{report:#}");
+    }
+}
+
+#[tokio::test]
+async fn an_edited_file_is_refused_until_the_first_is_through() {
+    let (_pair, stages) = both("apply_edited").await;
+    let stage = &stages[1];
+    let steps = stage.steps().await;
+    let run =
+        stage.migrate(&["apply", "plan.yaml"]).env("MIGRATE_FAIL_POINT", format!("{}:effected", steps[1]));
+    run.run().await.expect(-1);
+    let before = stage.indexes().await;
+    stage.desk.write("sql/02.sql", "create index other on t (b);\n");
+    let output = stage.migrate(&["apply", "plan.yaml"]).run().await.expect(1);
+    assert!(
+        output.stderr.starts_with("error: the plan was edited since it was pinned (fingerprint "),
+        "{}",
+        output.stderr
+    );
+    assert!(
+        output.stderr.contains("\n  hint: put the plan and its SQL back as they were"),
+        "{}",
+        output.stderr
+    );
+    assert_eq!(stage.indexes().await, before);
+    let shown = stage.migrate(&["status", "plan.yaml"]).run().await.expect(0).stdout;
+    assert!(shown.contains("the plan was edited since it was pinned"), "{shown}");
+    let output = stage.migrate(&["--yes", "finish", "plan.yaml"]).run().await.expect(1);
+    assert!(output.stderr.contains("\nerror: not all of the plan is applied"), "{}", output.stderr);
+
+    stage.desk.write("sql/02.sql", SECOND);
+    stage.apply("none").await.expect(0);
+    assert_eq!(stage.indexes().await, DONE);
+
+    // Then finish leaves nothing of ours, and another migration may begin.
+    let output = stage.migrate(&["--yes", "finish", "plan.yaml"]).run().await.expect(0);
+    assert!(output.stdout.starts_with("ours, attempt 1, fingerprint "), "{}", output.stdout);
+    assert_eq!(
+        stage.texts("select nspname::text from pg_namespace where nspname = 'migrate'").await,
+        Vec::<String>::new()
+    );
+    stage.desk.write("next.yaml", &PLAN.replace("ours", "next").replace("sql/*.sql", "next.sql"));
+    stage.desk.write("next.sql", "create index other on t (b);\n");
+    stage.migrate(&["apply", "next.yaml"]).run().await.expect(0);
+    assert!(stage.indexes().await.contains(&"CREATE INDEX other ON public.t USING btree (b)".to_owned()));
+}
+
+#[tokio::test]
+async fn a_statement_without_an_online_form_stops_before_anything_is_changed() {
+    let (_pair, stages) = both("apply_findings").await;
+    let stage = &stages[0];
+    stage.desk.write("sql/02.sql", "alter table t alter column a type bigint;\n");
+    let before = stage.indexes().await;
+    stage.migrate(&["plan", "plan.yaml"]).run().await.expect(3);
+    let output = stage.migrate(&["apply", "plan.yaml"]).run().await.expect(3);
+    assert!(
+        output.stderr.starts_with("error: 1 of the checks stops us; nothing was changed\n"),
+        "{}",
+        output.stderr
+    );
+    assert!(output.stderr.contains(" at sql/02.sql:1:1: "), "{}", output.stderr);
+    assert_eq!(stage.indexes().await, before);
+    assert_eq!(
+        stage.texts("select nspname::text from pg_namespace where nspname = 'migrate'").await,
+        Vec::<String>::new()
+    );
+}
+
+#[tokio::test]
+async fn the_shipped_plan_runs_on_its_schema() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let fixture = fs::read_to_string(root.join("tests/fixtures/hydra/schema_1x.sql")).unwrap();
+    let pair = Pair::fresh("apply_hydra").await;
+    let plan = root.join("plans/hydra-1x-in-place.yaml").display().to_string();
+    for url in [pair.blue_url(), pair.green_url()] {
+        let client = crate::support::cluster::connect(&url).await.unwrap();
+        client.batch_execute(&fixture).await.unwrap();
+        let run = |args: &[&str]| migrate(args).env("BLUE_URL", &url).run();
+        let shown: Value = run(&["plan", &plan, "--format", "json"]).await.expect(0).json();
+        assert!(!shown.to_string().contains("\"blocking\""), "{shown:#}");
+        run(&["apply", &plan]).await.expect(0);
+        let gap: i64 =
+            client.query_one("select count(*) from pg_index where not indisvalid", &[]).await.unwrap().get(0);
+        assert_eq!(gap, 0);
+        let definition: String = client
+            .query_one("select pg_get_indexdef('hydra_oauth2_access_request_id_idx'::regclass)", &[])
+            .await
+            .unwrap()
+            .get(0);
+        assert_eq!(
+            definition,
+            "CREATE INDEX hydra_oauth2_access_request_id_idx ON public.hydra_oauth2_access USING btree (request_id)"
+        );
+        let output = run(&["apply", &plan]).await.expect(0);
+        assert!(output.stderr.contains("an earlier run has applied all of it"), "{}", output.stderr);
+    }
+}

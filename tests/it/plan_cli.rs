@@ -1,0 +1,247 @@
+//! Bad input that is seen without a server, through the built program: the exit code, and every word of the one error.
+
+use crate::support::{
+    installed,
+    run::{Desk, Output, migrate},
+};
+
+const HEAD: &str = "version: 1\nname: tokens\nkind: blue_green\nblue: { url: \"${BLUE_URL}\" }\ngreen: { url: \"${GREEN_URL}\" }\n";
+const IN_PLACE: &str = "version: 1\nname: tokens\nkind: in_place\nblue: { url: \"${BLUE_URL}\" }\nschema: { sql: [sql/*.sql] }\n";
+/// Nobody listens there, and nobody is to be asked.
+const NOBODY: &str = "postgresql://u:hunter2@127.0.0.1:1/db";
+
+const NOBODY_ELSE: &str = "postgresql://u:hunter2@127.0.0.1:1/other";
+
+/// Runs a command on a plan in this directory.
+async fn run(desk: &Desk, args: &[&str]) -> Output {
+    let run = migrate(args).within(desk.path()).env("BLUE_URL", NOBODY).env("GREEN_URL", NOBODY_ELSE);
+    let output = run.run().await;
+    assert!(!format!("{output:?}").contains("hunter2"), "a password is shown: {output:?}");
+    output
+}
+
+/// What is said of a plan that is wrong: exit code 1, nothing on standard output.
+async fn said(text: &str) -> String {
+    let desk = Desk::new("plan_cli");
+    desk.write("plan.yaml", text);
+    refused(&desk, &["plan", "plan.yaml", "--offline"]).await
+}
+
+async fn refused(desk: &Desk, args: &[&str]) -> String {
+    let output = run(desk, args).await.expect(1);
+    assert_eq!(output.stdout, "");
+    output.stderr
+}
+
+#[tokio::test]
+async fn a_typo_in_the_plan() {
+    insta::assert_snapshot!(said(&format!("{HEAD}cutvoer:\n  pause_max: 5s\n")).await, @r"
+    error: plan.yaml:6:1: the plan has no key `cutvoer`
+        |
+      6 | cutvoer:
+        | ^^^^^^^
+      hint: did you mean `cutover`?
+    ");
+}
+
+#[tokio::test]
+async fn a_wrong_type() {
+    insta::assert_snapshot!(said(&format!("{HEAD}cutover:\n  pause_max: [5]\n")).await, @r"
+    error: plan.yaml:7:14: `cutover.pause_max` must be a number with its unit, not a list
+        |
+      7 |   pause_max: [5]
+        |              ^^
+      hint: write a whole number and its unit
+    ");
+}
+
+#[tokio::test]
+async fn a_duplicate_key() {
+    insta::assert_snapshot!(said(&format!("{HEAD}name: other\n")).await, @r"
+    error: plan.yaml:6:1: the key `name` is given twice; the first is on line 2
+        |
+      6 | name: other
+        | ^^^^
+      hint: keep one of the two
+    ");
+}
+
+#[tokio::test]
+async fn a_missing_environment_variable() {
+    insta::assert_snapshot!(said(&HEAD.replace("BLUE_URL", "NO_SUCH_VARIABLE")).await, @r#"
+    error: plan.yaml:4:14: `blue.url` needs the environment variable NO_SUCH_VARIABLE, which is not set
+        |
+      4 | blue: { url: "${NO_SUCH_VARIABLE}" }
+        |              ^^^^^^^^^^^^^^^^^^^^^
+      hint: export NO_SUCH_VARIABLE, or write `$${` for a literal `${`
+    "#);
+}
+
+#[tokio::test]
+async fn a_plan_that_is_not_there() {
+    let desk = Desk::new("plan_cli");
+    insta::assert_snapshot!(refused(&desk, &["check", "plan.yaml"]).await, @r"
+    error: plan.yaml: there is no such file
+      hint: give the path of a plan
+    ");
+}
+
+#[tokio::test]
+async fn a_facts_file_of_garbage() {
+    let desk = Desk::new("plan_cli");
+    desk.write("plan.yaml", HEAD);
+    for garbage in ["not json", "{\"blue\": 7}", "[]"] {
+        desk.write("facts.json", garbage);
+        let stderr = refused(&desk, &["plan", "plan.yaml", "--facts", "facts.json"]).await;
+        let lines: Vec<&str> = stderr.lines().collect();
+        assert_eq!(lines[0], "error: facts.json is not a facts file of this version", "{stderr}");
+        assert!(lines[1].starts_with("  cause: "), "{stderr}");
+        assert_eq!(lines[2..], ["  hint: write one with `migrate plan --save-facts FILE`"], "{stderr}");
+    }
+    insta::assert_snapshot!(refused(&desk, &["plan", "plan.yaml", "--facts", "none.json"]).await, @r"
+    error: cannot read none.json
+      cause: No such file or directory (os error 2)
+      hint: write one with `migrate plan --save-facts FILE`
+    ");
+}
+
+/// In both kinds of plan, and before anybody is connected to.
+#[tokio::test]
+async fn sql_that_does_not_parse_is_shown_with_a_caret() {
+    let desk = Desk::new("plan_cli");
+    desk.write("sql/01.sql", "create table a (b int);\n");
+    desk.write("sql/02.sql", "-- why\ncreate table c (d int);\ncreate indx i on c (d);\n");
+    for (text, commands) in [
+        (IN_PLACE.to_owned(), ["plan", "apply", "status"]),
+        (format!("{HEAD}schema: {{ sql: [sql/*.sql] }}\n"), ["plan", "replicate", "cutover"]),
+    ] {
+        desk.write("plan.yaml", &text);
+        for command in commands {
+            let stderr = refused(&desk, &[command, "plan.yaml"]).await;
+            insta::allow_duplicates! {
+                insta::assert_snapshot!(stderr, @r#"
+                error: sql/02.sql:3:8: syntax error at or near "indx"
+                    |
+                  3 | create indx i on c (d);
+                    |        ^^^^
+                  hint: Correct the statement. The grammar is PostgreSQL 18's; psql on that version would refuse it as well.
+                "#);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn psqls_own_commands_are_refused_by_name() {
+    let desk = Desk::new("plan_cli");
+    desk.write("plan.yaml", IN_PLACE);
+    desk.write("sql/01.sql", "create table a (b int);\n\\i other.sql\n");
+    insta::assert_snapshot!(refused(&desk, &["plan", "plan.yaml", "--offline"]).await, @r"
+    error: sql/01.sql:2:1: `\i other.sql` is a command of psql, not SQL
+        |
+      2 | \i other.sql
+        | ^^^^^^^^^^^^
+      hint: Only SQL is read here: write out what the command does (list included files in the plan, put values in place of variables), and remove it.
+    ");
+}
+
+#[tokio::test]
+async fn a_plan_of_the_other_kind() {
+    let desk = Desk::new("plan_cli");
+    desk.write("sql/01.sql", "create table a (b int);\n");
+    desk.write("plan.yaml", IN_PLACE);
+    for command in ["replicate", "cutover", "rollback"] {
+        assert_eq!(
+            refused(&desk, &[command, "plan.yaml"]).await,
+            format!(
+                "error: `migrate {command}` needs a green, and the plan `tokens` is run in place\n  \
+                 hint: `migrate apply` runs it; `migrate status` and `migrate report` tell how far it is\n"
+            )
+        );
+    }
+    desk.write("plan.yaml", HEAD);
+    insta::assert_snapshot!(refused(&desk, &["apply", "plan.yaml"]).await, @r"
+    error: the plan `tokens` is not run in place
+      hint: its SQL runs on green, as a step of `migrate replicate`
+    ");
+}
+
+#[tokio::test]
+async fn what_is_not_built_yet_is_named_and_stops() {
+    let plan = concat!(env!("CARGO_MANIFEST_DIR"), "/plans/hydra-2x.yaml");
+    let run = |command: &'static str| {
+        let args = [command, plan, "--offline"];
+        migrate(if command == "plan" { &args } else { &args[..2] })
+            .env("BLUE_URL", NOBODY)
+            .env("GREEN_URL", NOBODY_ELSE)
+            .env("AMQP_URL", "amqp://u:hunter2@127.0.0.1:1/v")
+            .env("SEAL_KEY", "00")
+            .env("PGB1", "host=127.0.0.1 port=1")
+            .env("PGB2", "host=127.0.0.1 port=1")
+            .run()
+    };
+    let shown = run("plan").await.expect(3).stdout;
+    assert!(shown.contains("blocking NOT_YET") && shown.contains("plan: cutover.reverse"), "{shown}");
+    assert!(shown.ends_with("19 blocking findings\n"), "{shown}");
+    let stderr = run("replicate").await.expect(3).stderr;
+    assert!(
+        stderr
+            .starts_with("error: 19 of the checks stop us; nothing was changed\n    NOT_YET at plan: after:"),
+        "{stderr}"
+    );
+}
+
+#[tokio::test]
+async fn the_shipped_plan_in_place_is_planned_offline() {
+    let plan = concat!(env!("CARGO_MANIFEST_DIR"), "/plans/hydra-1x-in-place.yaml");
+    let output =
+        migrate(&["plan", plan, "--offline", "--format", "json"]).env("BLUE_URL", NOBODY).run().await;
+    let shown = output.expect(0).json();
+    let steps = shown["ddl"]["statements"].as_array().unwrap();
+    assert!(steps.len() > 20, "{shown:#}");
+    assert!(steps.iter().all(|step| step["id"].as_str().unwrap().starts_with("ddl/")));
+}
+
+#[tokio::test]
+async fn with_json_the_error_is_one_object() {
+    let desk = Desk::new("plan_cli");
+    desk.write("plan.yaml", &format!("{HEAD}cutvoer: 1\n"));
+    let stderr = refused(&desk, &["--json", "plan", "plan.yaml"]).await;
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    let error: serde_json::Value = serde_json::from_str(&stderr).unwrap();
+    assert_eq!(
+        error,
+        serde_json::json!({
+            "event": "error",
+            "kind": "plan",
+            "what": "plan.yaml:6:1: the plan has no key `cutvoer`\n  |\n6 | cutvoer: 1\n  | ^^^^^^^",
+            "causes": [],
+            "hint": "did you mean `cutover`?",
+            "exit_code": 1,
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_command_line_that_is_wrong() {
+    let desk = Desk::new("plan_cli");
+    for args in [&["replicat", "plan.yaml"][..], &["plan"], &["plan", "plan.yaml", "--of"], &[]] {
+        let output = run(&desk, args).await.expect(2);
+        assert_eq!(output.stdout, "", "{args:?}");
+        assert!(output.stderr.contains("Usage: migrate"), "{args:?}: {}", output.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there() {
+    let desk = Desk::new("plan_cli");
+    let url = format!("postgresql://u:hunter2@127.0.0.1:{}/db", installed::free_port().unwrap());
+    desk.write("sql/01.sql", "create table a (b int);\n");
+    desk.write("plan.yaml", IN_PLACE);
+    for command in ["plan", "check", "apply", "status", "report"] {
+        let output = migrate(&[command, "plan.yaml"]).within(desk.path()).env("BLUE_URL", &url).run().await;
+        let stderr = output.expect(1).stderr;
+        assert!(stderr.starts_with("error: blue: ") && stderr.contains("\n  hint: "), "{command}: {stderr}");
+        assert!(!stderr.contains("hunter2"), "{stderr}");
+    }
+}
