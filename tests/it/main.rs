@@ -7,6 +7,7 @@ mod support;
 mod check;
 mod connections;
 mod copy;
+mod crashes;
 mod ddl;
 mod facts;
 mod history_live;
