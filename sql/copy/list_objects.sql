@@ -1,6 +1,6 @@
 -- copy/list_objects: every object somebody created in this database, system, extensions' and ours left out.
 -- params:  none
--- returns: class oid (its catalog), oid oid, identity text; in the order of class and oid
+-- returns: class oid (its catalog), oid oid, identity text, indexed oid (of an index: its table); in the order of class and oid
 -- majors:  15-18
 with candidate (class, oid) as (
     select tableoid, oid from pg_namespace
@@ -26,7 +26,8 @@ with candidate (class, oid) as (
     union all select tableoid, oid from pg_foreign_server
     union all select tableoid, oid from pg_event_trigger
 )
-select c.class, c.oid, o.type || ' ' || o.identity as identity
+select c.class, c.oid, o.type || ' ' || o.identity as identity,
+       (select i.indrelid from pg_index as i where c.class = 'pg_class'::regclass and i.indexrelid = c.oid) as indexed
   from candidate as c
  cross join lateral pg_identify_object(c.class, c.oid, 0) as o
  where c.oid >= 16384

@@ -40,8 +40,7 @@ pub async fn run(args: CutoverArgs, ui: &Ui) -> Result<ExitCode> {
     }
     let session = Session::open(brief, Wish::TakeOver(RequestKind::Cutover), ui.ears()).await?;
     let outcome = cutover::run(&session, stop::on_signal()).await;
-    session.close().await;
-    outcome?;
+    session.close(outcome).await?;
     ui.say("clients are served by green; blue refuses writes. `migrate report` tells what happened");
     Ok(ExitCode::SUCCESS)
 }

@@ -30,8 +30,7 @@ pub async fn run(args: FinishArgs, ui: &Ui) -> Result<ExitCode> {
     }
     let session = Session::open(brief, Wish::TakeOver(RequestKind::Finish), ui.ears()).await?;
     let outcome = finish::run(&session).await;
-    session.close().await;
-    let report = outcome?;
+    let report = session.close(outcome).await?;
     super::report::show(ui, &report, super::report::Format::Text)?;
     ui.say("finished; blue stays fenced");
     Ok(ExitCode::SUCCESS)

@@ -32,8 +32,7 @@ pub async fn run(args: ReplicateArgs, ui: &Ui) -> Result<ExitCode> {
     let until = if args.until_caught_up { Until::CaughtUp } else { Until::Stopped };
     let session = Session::open(brief, Wish::Begin, ui.ears()).await?;
     let outcome = replicate::run(&session, until, stop::on_signal()).await;
-    session.close().await;
-    match outcome? {
+    match session.close(outcome).await? {
         Ended::Stopped => ui.say("stopped; green keeps its place, and blue keeps its WAL: run it again soon"),
         Ended::SteppedAside { command } => ui.say(&format!("stepped aside for `migrate {command}`")),
         Ended::CaughtUp => ui.say("green has caught up"),

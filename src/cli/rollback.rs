@@ -27,8 +27,7 @@ pub async fn run(args: RollbackArgs, ui: &Ui) -> Result<ExitCode> {
     let extent = if args.all { Extent::All } else { Extent::Cutover };
     let session = Session::open(brief, Wish::TakeOver(rollback::REQUEST), ui.ears()).await?;
     let outcome = rollback::run(&session, extent).await;
-    session.close().await;
-    outcome?;
+    session.close(outcome).await?;
     ui.say(match extent {
         Extent::Cutover => "clients are with blue; green keeps its copy: `migrate replicate` follows on, or `rollback --all` removes it",
         Extent::All => "clients are with blue, and nothing of ours is left",

@@ -24,7 +24,13 @@ struct Object {
 }
 
 /// All objects at one time: those of the system, of extensions and in schema `migrate` left out.
-pub struct Seen(BTreeMap<(u32, u32), String>);
+pub struct Seen(BTreeMap<(u32, u32), SeenObject>);
+
+struct SeenObject {
+    identity: String,
+    /// Of an index: its table.
+    indexed: Option<u32>,
+}
 
 /// Looks at all objects. Begin with it, in the transaction that will make some.
 ///
@@ -35,7 +41,9 @@ pub async fn look(green: &Client) -> Result<Seen> {
         .query(LIST_OBJECTS, &[])
         .await
         .doing(Kind::Server, || "green's objects cannot be listed".into())?;
-    Ok(Seen(rows.iter().map(|row| ((row.get("class"), row.get("oid")), row.get("identity"))).collect()))
+    let seen =
+        |row: &tokio_postgres::Row| SeenObject { identity: row.get("identity"), indexed: row.get("indexed") };
+    Ok(Seen(rows.iter().map(|row| ((row.get("class"), row.get("oid")), seen(row))).collect()))
 }
 
 /// Records what is there and was not `before`, under a label, in the caller's transaction.
@@ -48,7 +56,7 @@ pub async fn record(green: &Client, label: &str, before: &Seen) -> Result<()> {
         .0
         .into_iter()
         .filter(|(key, _)| !before.0.contains_key(key))
-        .map(|((class, oid), identity)| Object { class, oid, identity })
+        .map(|((class, oid), seen)| Object { class, oid, identity: seen.identity })
         .collect();
     made.sort_by_key(|object| object.oid);
     let made =
@@ -114,14 +122,16 @@ async fn drop_in_transaction(green: &Client, label: &str, epoch: i64) -> Result<
             drop_one(green, object).await?;
         }
         let after = look(green).await?;
+        let is_made = |class: u32, oid: u32| made.iter().any(|it| (it.class, it.oid) == (class, oid));
         let strangers: Vec<&str> = before
             .0
             .iter()
             .filter(|(key, _)| !after.0.contains_key(key))
-            .filter(|((class, oid), _)| {
-                !made.iter().any(|object| object.class == *class && object.oid == *oid)
+            // An index is part of its table: the copy makes some anew, which get other oids than were recorded.
+            .filter(|((class, oid), seen)| {
+                !is_made(*class, *oid) && !seen.indexed.is_some_and(|table| is_made(*class, table))
             })
-            .map(|(_, identity)| identity.as_str())
+            .map(|(_, seen)| seen.identity.as_str())
             .collect();
         if !strangers.is_empty() {
             return Err(Error::new(

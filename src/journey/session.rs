@@ -161,12 +161,26 @@ impl Session {
         self.keeper.lost().await
     }
 
-    /// Gives the lease up.
-    pub async fn close(self) {
+    /// Gives the lease up. What failed only because somebody took the lease over fails with that.
+    ///
+    /// # Errors
+    /// The outcome's; [`Kind::Lease`] instead, with the outcome's as its cause, when the lease is lost.
+    pub async fn close<T>(self, outcome: Result<T>) -> Result<T> {
         if let Err(error) = self.world.stop_following().await {
             tracing::warn!(%error, "the follower did not stop in time; its progress is in green");
         }
+        let outcome = match outcome {
+            // Whoever takes over ends our sessions first: we see broken connections before we see another epoch.
+            Err(error) if matches!(error.kind, Kind::Connect | Kind::Server | Kind::Stopped) => {
+                match self.world.prove_lease().await {
+                    Err(lost) if lost.kind == Kind::Lease => Err(lost.source(error)),
+                    Ok(()) | Err(_) => Err(error),
+                }
+            }
+            outcome => outcome,
+        };
         self.keeper.release().await;
+        outcome
     }
 }
 

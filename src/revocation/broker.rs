@@ -122,6 +122,21 @@ impl Queues {
         }
         Ok(())
     }
+
+    /// Removes both queues with whatever is in them; that they are gone already is fine. For `rollback --all`: on blue
+    /// the revocations are in force anyway.
+    ///
+    /// # Errors
+    /// [`Kind::Connect`] when the broker cannot be reached or does not answer.
+    pub async fn discard(&self, url: &Secret) -> Result<()> {
+        let link = Link::open(url, "discard").await?;
+        for queue in [&self.main, &self.parked] {
+            let deleted = link.channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default());
+            answer(deleted, || format!("cannot delete queue {queue}")).await?;
+        }
+        link.close().await;
+        Ok(())
+    }
 }
 
 fn long_string(value: &str) -> AMQPValue {

@@ -1,16 +1,18 @@
 //! Open the capture: a slot of its own on blue, from which revocations are read.
 
 use super::{Notes, Standing, Step, StepId, world::World};
-use crate::error::{Doing, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::replication::ReplicationConn;
-use crate::plan::Side;
+use crate::plan::{Secret, Side};
+use crate::revocation::{broker::Queues, message::Context};
 use async_trait::async_trait;
 use std::time::Duration;
 
 /// Creates the capture's slot, so that capture never depends on the copy.
 ///
 /// # Crash
-/// The slot is there or not; its name is the attempt's, so it is recognized.
+/// The slot is there or not; its name is the attempt's, so it is recognized. Taking back drops the slot, then the
+/// queues that were filled from it.
 #[derive(Debug, Clone)]
 pub struct OpenCapture;
 
@@ -48,6 +50,7 @@ impl Step<World> for OpenCapture {
     }
 
     async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
+        refuse_leftovers(world).await?;
         world.prove_lease().await?;
         let mut conn = ReplicationConn::connect(&world.blue_info, "capture slot").await?;
         let slot = world.attempt.capture_slot();
@@ -59,6 +62,34 @@ impl Step<World> for OpenCapture {
     async fn undo(&self, world: &World, _: &Notes) -> Result<()> {
         world.prove_lease().await?;
         let mut conn = ReplicationConn::connect(&world.blue_info, "capture slot").await?;
-        conn.drop_slot(&world.attempt.capture_slot()).await
+        conn.drop_slot(&world.attempt.capture_slot()).await?;
+        match queues(world) {
+            Some((queues, broker)) => queues.discard(broker).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn queues(world: &World) -> Option<(Queues, &Secret)> {
+    let context = Context { plan: world.plan.name.clone(), attempt: world.attempt.number };
+    world.plan.broker.as_ref().map(|broker| (Queues::of(&context), &broker.url))
+}
+
+/// Nothing was captured yet, so a message in our queue is of another migration of this name: counted with ours, it
+/// would keep the replay from ever adding up.
+async fn refuse_leftovers(world: &World) -> Result<()> {
+    let Some((queues, broker)) = queues(world) else { return Ok(()) };
+    match queues.depth(broker).await {
+        Ok(depth) if depth.ready + depth.parked > 0 => Err(Error::new(
+            Kind::Gate,
+            format!(
+                "queue {} holds {} messages, and {} {}, before anything was captured",
+                queues.main, depth.ready, queues.parked, depth.parked
+            ),
+        )
+        .hint("they are of an earlier migration of this name, or of one that runs elsewhere: delete both queues, or name this plan otherwise")),
+        // The queue is not there.
+        Err(error) if error.kind == Kind::Request => Ok(()),
+        depth => depth.map(|_| ()),
     }
 }

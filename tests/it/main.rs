@@ -9,6 +9,7 @@ mod bad_input;
 mod check;
 mod connections;
 mod copy;
+mod crashes;
 mod ddl;
 mod facts;
 mod history_live;

@@ -1,5 +1,6 @@
 //! Runs the built `migrate` as an operator would.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct Invocation {
 pub struct Output {
     /// The exit code; -1 when a signal ended it.
     pub code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
     /// Standard output.
     pub stdout: String,
     /// Standard error.
@@ -124,8 +127,8 @@ impl Running {
         let stderr = self.stderr.await.unwrap_or_default();
         match ended {
             Ok(status) => {
-                let code = status.expect("the binary can be waited for").code().unwrap_or(-1);
-                Output { code, stdout, stderr }
+                let status = status.expect("the binary can be waited for");
+                Output { code: status.code().unwrap_or(-1), signal: status.signal(), stdout, stderr }
             }
             Err(_) => panic!(
                 "`{}` did not end in {deadline:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}",

@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// A client that waits longer gives up; far beyond any pause we promise.
@@ -37,6 +38,7 @@ impl Default for Load {
 /// Running traffic.
 pub struct Traffic {
     stop: Arc<AtomicBool>,
+    turnstile: Arc<RwLock<()>>,
     workers: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -44,6 +46,7 @@ impl Traffic {
     /// Lets clients begin. Each takes some of the first seeded tokens for its own.
     pub async fn start(url: &str, history: Arc<History>, clients: u64, load: &Load) -> Result<Traffic> {
         let stop = Arc::new(AtomicBool::new(false));
+        let turnstile = Arc::new(RwLock::new(()));
         let mut workers = Vec::new();
         for number in 0..load.workers {
             let connection = open(url).await.context("a client cannot connect")?;
@@ -52,6 +55,7 @@ impl Traffic {
                 number,
                 url: url.to_owned(),
                 stop: Arc::clone(&stop),
+                turnstile: Arc::clone(&turnstile),
                 connection,
                 history: Arc::clone(&history),
                 random: StdRng::seed_from_u64(load.seed.wrapping_add(u64::from(number))),
@@ -63,16 +67,28 @@ impl Traffic {
             };
             workers.push(tokio::spawn(worker.run(load.think)));
         }
-        Ok(Traffic { stop, workers })
+        Ok(Traffic { stop, turnstile, workers })
+    }
+
+    /// Lets every client finish what it does, and rest until the guard is dropped.
+    pub async fn rest(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.turnstile).write_owned().await
     }
 
     /// Lets every client finish what it does, and waits for them.
-    pub async fn stop(self) -> Result<()> {
+    pub async fn stop(mut self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
-        for worker in self.workers {
+        for worker in std::mem::take(&mut self.workers) {
             worker.await.context("a client panicked")?;
         }
         Ok(())
+    }
+}
+
+impl Drop for Traffic {
+    /// Of a test that failed: its clients must not go on for ever.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -90,6 +106,7 @@ struct Worker {
     number: u32,
     url: String,
     stop: Arc<AtomicBool>,
+    turnstile: Arc<RwLock<()>>,
     connection: Client,
     history: Arc<History>,
     random: StdRng,
@@ -112,7 +129,9 @@ enum Failure {
 
 impl Worker {
     async fn run(mut self, think: Duration) {
+        let turnstile = Arc::clone(&self.turnstile);
         while !self.stop.load(Ordering::Relaxed) {
+            let at_work = turnstile.read().await;
             let began = Instant::now();
             let choice = self.random.random_range(0..100);
             let full = self.held.len() > HELD_MAX;
@@ -126,6 +145,7 @@ impl Worker {
                 _ => self.read().await,
             };
             self.history.took(operation, began);
+            drop(at_work);
             if !think.is_zero() {
                 tokio::time::sleep(think).await;
             }
