@@ -17,7 +17,7 @@ use crate::route::{OnBehalfOf, Route};
 use crate::runbook::{Runbook, blue_green, tables};
 use crate::step::{
     attempt::Attempt,
-    world::{World, WorldParts},
+    world::{Setting, World},
 };
 use tokio_postgres::Client;
 
@@ -133,7 +133,7 @@ impl Session {
             )?),
             None => None,
         };
-        let world = World::open(WorldParts {
+        let world = World::open(Setting {
             tables: tables::replicated(&brief.plan, &pin.blue_facts),
             gate_tables: blue_green::gate_tables(&brief.plan, &pin.blue_facts),
             sequences: tables::sequences(&brief.plan, &pin.blue_facts),

@@ -35,8 +35,8 @@ pub struct ReplicatedTable {
     pub columns: Vec<Ident>,
 }
 
-/// What steps act upon.
-pub struct World {
+/// What a run is about: fixed when a session opens.
+pub struct Setting {
     /// What the operator wrote.
     pub plan: Plan,
     /// Which try this is.
@@ -59,59 +59,35 @@ pub struct World {
     pub ears: Ears,
     /// What sends clients to blue or green.
     pub route: Option<Route>,
+}
+
+/// What steps act upon: the setting (reached as the world's own fields), and what lives in this process.
+pub struct World {
+    setting: Setting,
     /// Carries blue's changes; set while one runs in this process.
     pub follower: Mutex<Option<Follower>>,
     /// Captures revocations; set while one runs in this process.
     pub capture: Mutex<Option<Capture>>,
-    /// When clients began to be held.
-    pub paused_at: std::sync::Mutex<Option<Instant>>,
+    paused_at: std::sync::Mutex<Option<Instant>>,
     blue: Mutex<Client>,
     green: Mutex<Client>,
 }
 
-/// What a world is made of, besides its connections.
-pub struct WorldParts {
-    /// See [`World::plan`].
-    pub plan: Plan,
-    /// See [`World::attempt`].
-    pub attempt: Attempt,
-    /// See [`World::blue_facts`].
-    pub blue_facts: ServerFacts,
-    /// See [`World::tables`].
-    pub tables: Vec<ReplicatedTable>,
-    /// See [`World::gate_tables`].
-    pub gate_tables: Vec<TableName>,
-    /// See [`World::sequences`].
-    pub sequences: Vec<Sequence>,
-    /// See [`World::blue_info`].
-    pub blue_info: ConnInfo,
-    /// See [`World::green_info`].
-    pub green_info: ConnInfo,
-    /// See [`World::epoch`].
-    pub epoch: i64,
-    /// See [`World::ears`].
-    pub ears: Ears,
-    /// See [`World::route`].
-    pub route: Option<Route>,
+impl std::ops::Deref for World {
+    type Target = Setting;
+
+    fn deref(&self) -> &Setting {
+        &self.setting
+    }
 }
 
 impl World {
     /// Opens the connections.
-    pub async fn open(parts: WorldParts) -> Result<World> {
-        let blue = connect::connect(&parts.blue_info, "steps").await?;
-        let green = connect::connect(&parts.green_info, "steps").await?;
+    pub async fn open(setting: Setting) -> Result<World> {
+        let blue = connect::connect(&setting.blue_info, "steps").await?;
+        let green = connect::connect(&setting.green_info, "steps").await?;
         Ok(World {
-            plan: parts.plan,
-            attempt: parts.attempt,
-            blue_facts: parts.blue_facts,
-            tables: parts.tables,
-            gate_tables: parts.gate_tables,
-            sequences: parts.sequences,
-            blue_info: parts.blue_info,
-            green_info: parts.green_info,
-            epoch: parts.epoch,
-            ears: parts.ears,
-            route: parts.route,
+            setting,
             follower: Mutex::new(None),
             capture: Mutex::new(None),
             paused_at: std::sync::Mutex::new(None),
