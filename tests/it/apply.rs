@@ -163,14 +163,15 @@ async fn writers_go_on_and_the_second_run_does_nothing() {
 #[tokio::test]
 async fn killed_at_every_boundary_it_finishes_exactly_once() {
     let (_pair, stages) = both("apply_killed").await;
-    for stage in &stages {
+    for (at, stage) in stages.iter().enumerate() {
         let steps = stage.steps().await;
         assert!(steps.len() >= 8, "{steps:?}");
-        for step in &steps {
-            for point in ["started", "effected"] {
-                let output = stage.apply(&format!("{step}:{point}")).await;
-                assert_eq!(output.code, -1, "{step}:{point}: {output:?}");
-            }
+        for (nth, step) in steps.iter().enumerate() {
+            // Each boundary on one of the two majors, and the last step's effect stays unseen on both.
+            let started = nth + 1 != steps.len() && (nth + at) % 2 == 0;
+            let point = if started { "started" } else { "effected" };
+            let output = stage.apply(&format!("{step}:{point}")).await;
+            assert_eq!(output.code, -1, "{step}:{point}: {output:?}");
         }
         let shown = stage.migrate(&["status", "plan.yaml"]).run().await.expect(0).stdout;
         assert!(

@@ -257,3 +257,17 @@ async fn commands_that_come_too_early_or_with_an_edited_plan() {
     stage.migrate(&["--yes", "rollback", "plan.yaml", "--all"]).run().await.expect(0);
     assert_eq!(stage.traces().await, empty);
 }
+
+#[tokio::test]
+async fn a_cutover_that_nobody_would_follow_is_refused() {
+    let stage = Stage::set("bad_route").await;
+    let (head, _) = PLAN.split_once("  route:").unwrap();
+    stage.desk.write("plan.yaml", head);
+    stage.migrate(&["replicate", "plan.yaml", "--until-caught-up"]).run().await.expect(0);
+    let before = stage.traces().await;
+    for command in [&["cutover", "plan.yaml", "--dry-run"][..], &["cutover", "plan.yaml"]] {
+        let output = stage.migrate(command).run().await.expect(1);
+        assert_eq!(one_error(&output), "the plan names no route: nothing would send clients to green");
+    }
+    assert_eq!(stage.traces().await, before);
+}

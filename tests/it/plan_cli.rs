@@ -167,6 +167,19 @@ async fn a_plan_of_the_other_kind() {
 }
 
 #[tokio::test]
+async fn blue_given_as_green() {
+    let desk = Desk::new("plan_cli");
+    desk.write("plan.yaml", &HEAD.replace("GREEN_URL", "BLUE_URL"));
+    let stderr = run(&desk, &["replicate", "plan.yaml"]).await.expect(3).stderr;
+    insta::assert_snapshot!(stderr, @r"
+    error: 1 of the checks stops us; nothing was changed
+        SAME_DATABASE at plan: green.url: green's connection string is blue's
+          help: give green a database of its own
+      hint: `migrate check` shows them all, with what to do
+    ");
+}
+
+#[tokio::test]
 async fn what_is_not_built_yet_is_named_and_stops() {
     let plan = concat!(env!("CARGO_MANIFEST_DIR"), "/plans/hydra-2x.yaml");
     let run = |command: &'static str| {
