@@ -25,6 +25,10 @@ pub async fn run(args: RollbackArgs, ui: &Ui) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let extent = if args.all { Extent::All } else { Extent::Cutover };
+    if args.all && rollback::remove_rest(&brief.plan).await? {
+        ui.say("an earlier `rollback --all` was cut short; now nothing of ours is left");
+        return Ok(ExitCode::SUCCESS);
+    }
     let session = Session::open(brief, Wish::TakeOver(rollback::REQUEST), ui.ears()).await?;
     let outcome = rollback::run(&session, extent).await;
     session.close(outcome).await?;

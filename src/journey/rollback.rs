@@ -1,11 +1,20 @@
 //! `rollback`: back to blue, losing nothing, before the point of no return.
 
-use super::{handover::RequestKind, session::Session};
-use crate::engine::{pin, state};
+use super::{
+    handover::RequestKind,
+    session::{self, Session},
+};
+use crate::engine::{
+    failpoint,
+    lease::{Keeper, Takeover},
+    state,
+};
 use crate::error::Result;
 use crate::event::Event;
-use crate::plan::Side;
+use crate::pg::connect;
+use crate::plan::{Plan, Side};
 use crate::runbook::PhaseName;
+use crate::step::fence_blue::gate_state;
 
 /// How far back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +34,8 @@ pub const REQUEST: RequestKind = RequestKind::Rollback;
 /// [`crate::error::Kind::ForwardOnly`] when green may have been opened; nothing is undone then.
 ///
 /// # Crash
-/// Run it again: each step's undo is journaled as its doing is. Our schema on green goes last but one, blue's last.
+/// Run it again: each step's undo is journaled as its doing is. Our schema on green goes last but one, blue's last; for
+/// a crash between the two there is [`remove_rest`].
 pub async fn run(session: &Session, extent: Extent) -> Result<()> {
     let world = &session.world;
     let mut engine = session.engine().await?;
@@ -38,11 +48,35 @@ pub async fn run(session: &Session, extent: Extent) -> Result<()> {
         engine.back(session.runbook.phase(name)).await?;
     }
     if extent == Extent::All {
-        pin::end(&*world.client(Side::Green).await?, world.attempt.number).await?;
         for side in [Side::Green, Side::Blue] {
             world.prove_lease_on(side).await?;
             state::drop(&*world.client(side).await?, side).await?;
+            failpoint::hit(&format!("rollback:{side}-forgotten"));
         }
     }
     Ok(())
+}
+
+/// Removes what a `rollback --all` left that died between its last two effects: our schema on blue, with an open gate
+/// and no migration on green. Says whether there was any.
+///
+/// # Errors
+/// [`crate::error::Kind::Lease`] when somebody is at work; [`crate::error::Kind::Gate`] when blue is another
+/// migration's.
+pub async fn remove_rest(plan: &Plan) -> Result<bool> {
+    let (blue_info, green_info) = session::connections(plan)?;
+    let green = connect::connect(&green_info, "rollback").await?;
+    if state::find(&green, Side::Green, &plan.name).await?.is_some() {
+        return Ok(false);
+    }
+    let blue = connect::connect(&blue_info, "lease").await?;
+    // After `finish` green is empty of us too, but blue is fenced and must stay so.
+    if state::find(&blue, Side::Blue, &plan.name).await?.is_none() || gate_state(&blue).await? != "OPEN" {
+        return Ok(false);
+    }
+    let holder = format!("rollback (process {})", std::process::id());
+    let keeper = Keeper::take(vec![(Side::Blue, blue)], &holder, Takeover::OnlyWhenFree).await?;
+    let blue = connect::connect(&blue_info.acting_as(keeper.epoch()), "rollback").await?;
+    state::drop(&blue, Side::Blue).await?;
+    Ok(true)
 }

@@ -259,6 +259,23 @@ pub async fn gate_state<C: tokio_postgres::GenericClient>(client: &C) -> Result<
     Ok(row.map_or_else(|| "OPEN".into(), |row| row.get(0)))
 }
 
+/// The position up to which green has everything, as the fence's own transaction left it on blue: a process that died
+/// right after that COMMIT has written down nothing else.
+///
+/// # Errors
+/// [`Kind::Stopped`] when blue is not fenced.
+pub async fn fenced_at<C: tokio_postgres::GenericClient>(client: &C) -> Result<Lsn> {
+    let row = client
+        .query_opt("select lsn::text from migrate.gate where closed and lsn is not null", &[])
+        .await
+        .doing(Kind::Server, || "cannot read where blue was fenced".into())?;
+    let text: String = row.map(|row| row.get(0)).ok_or_else(|| {
+        Error::new(Kind::Stopped, "blue is not fenced, so nobody knows up to where revocations count")
+            .hint("somebody changed migrate.gate on blue; `migrate report` says what was done")
+    })?;
+    text.parse().map_err(|error: String| Error::new(Kind::Bug, error))
+}
+
 fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,11 +1,6 @@
 //! Replay: the second proof that no revoked token lives on green.
 
-use super::{
-    Notes, Standing, Step, StepId,
-    fence_blue::{self, Fenced},
-    mark,
-    world::World,
-};
+use super::{Notes, Standing, Step, StepId, fence_blue, mark, world::World};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Side;
 use crate::revocation::{self, Carried, EffectSession, ReplaySpec};
@@ -48,19 +43,17 @@ impl Step<World> for ReplayRevocations {
         Ok(if mark::is_set(world, MARK).await? { Standing::Present } else { Standing::Absent })
     }
 
-    async fn apply(&self, world: &World, notes: &Notes) -> Result<Option<serde_json::Value>> {
+    async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
         let Some(captured) = world.capture_spec()? else { return Ok(None) };
-        let fenced: Fenced = notes.get(&fence_blue::id()).ok_or_else(|| {
-            Error::new(Kind::Bug, "the fence left no position up to which revocations count")
-        })?;
+        let fenced_at = fence_blue::fenced_at(&*world.client(Side::Blue).await?).await?;
         let deadline = Instant::now() + DEADLINE;
         {
             let capture = world.capture.lock().await;
             let capture = capture.as_ref().ok_or_else(|| Error::new(Kind::Bug, "no capture runs"))?;
-            capture.finish_at(fenced.lsn, deadline).await?;
+            capture.finish_at(fenced_at, deadline).await?;
         }
         // The drain inside the fence made green have everything up to there; the sender must outlive the replay.
-        let (_drained, applied) = watch::channel(fenced.lsn);
+        let (_drained, applied) = watch::channel(fenced_at);
         let spec = ReplaySpec {
             blue: captured.blue,
             green: captured.green,
