@@ -76,3 +76,10 @@ async fn past_the_point_of_no_return_rollback_refuses() {
         no_way_back_from(&point).await;
     }
 }
+
+/// The journal knows nothing of the fence that is up: what later steps need of it must be on blue.
+#[tokio::test(flavor = "multi_thread")]
+async fn die_right_after_the_fence_is_up_and_go_on() {
+    let point = points::all().into_iter().find(|point| point.name == "fence:committed");
+    forward_from(&point.expect("it is among them")).await;
+}
