@@ -2,9 +2,10 @@
 
 use super::status::JournalEvent;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::pg::{connect, conninfo::ConnInfo};
 use crate::step::StepId;
 use async_trait::async_trait;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,23 +28,40 @@ pub trait Journal: Send + Sync {
 }
 
 /// The journal in Postgres. Each append proves in its own statement that the lease is still ours.
+///
+/// A connection that broke is opened anew: a server that restarts inside a cutover must not keep us from going back.
 pub struct PgJournal {
+    info: ConnInfo,
     client: Mutex<tokio_postgres::Client>,
     attempt: i32,
     epoch: i64,
 }
 
 impl PgJournal {
-    /// Over a dedicated connection.
-    pub fn new(client: tokio_postgres::Client, attempt: i32, epoch: i64) -> PgJournal {
-        PgJournal { client: Mutex::new(client), attempt, epoch }
+    /// Over a dedicated connection to `info`.
+    pub fn new(info: ConnInfo, client: tokio_postgres::Client, attempt: i32, epoch: i64) -> PgJournal {
+        PgJournal { info, client: Mutex::new(client), attempt, epoch }
+    }
+
+    async fn client(&self) -> Result<MutexGuard<'_, tokio_postgres::Client>> {
+        let mut client = self.client.lock().await;
+        if client.is_closed() {
+            *client = connect::connect(&self.info, "journal").await?;
+        }
+        Ok(client)
+    }
+
+    /// Opens a new connection, whatever the old one is waiting for.
+    pub async fn reconnect(&self) -> Result<()> {
+        *self.client.lock().await = connect::connect(&self.info, "journal").await?;
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Journal for PgJournal {
     async fn append(&self, entry: &Entry) -> Result<()> {
-        let client = self.client.lock().await;
+        let client = self.client().await?;
         let written = client
             .execute(
                 include_str!("../../sql/engine/append_journal.sql"),
@@ -57,7 +75,7 @@ impl Journal for PgJournal {
     }
 
     async fn read(&self) -> Result<Vec<Entry>> {
-        let client = self.client.lock().await;
+        let client = self.client().await?;
         read(&client, self.attempt).await
     }
 }

@@ -22,8 +22,8 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(3);
 pub enum Takeover {
     /// Refuse while another holder lives.
     OnlyWhenFree,
-    /// Take it: the holder was asked and did not answer in time.
-    Always,
+    /// Take it from the holder of this epoch, and from no other: it was asked to step aside and did not answer in time.
+    FromEpoch(i64),
 }
 
 /// Who holds a side's lease.
@@ -69,7 +69,8 @@ pub async fn take(
 ) -> Result<i64> {
     let doing = || format!("cannot take the lease on {side}");
     let before = holder(client).await?;
-    if let Some(held) = before.as_ref().filter(|held| held.alive && takeover == Takeover::OnlyWhenFree) {
+    let in_the_way = |held: &&Holder| held.alive && takeover != Takeover::FromEpoch(held.epoch);
+    if let Some(held) = before.as_ref().filter(in_the_way) {
         return Err(Error::new(
             Kind::Lease,
             format!("{} is at work on this migration (epoch {})", held.name, held.epoch),
@@ -119,6 +120,18 @@ pub async fn renew(client: &Client, epoch: i64) -> Result<()> {
     if renewed == 1 { Ok(()) } else { Err(lease_lost()) }
 }
 
+/// Makes another session of ours the one that says that we live, after the first one broke.
+///
+/// # Errors
+/// [`Kind::Lease`] when the lease is no longer ours.
+pub async fn move_here(client: &Client, epoch: i64) -> Result<()> {
+    let moved = client
+        .execute(include_str!("../../sql/engine/move_lease.sql"), &[&epoch])
+        .await
+        .doing(Kind::Server, || "cannot renew the lease".into())?;
+    if moved == 1 { Ok(()) } else { Err(lease_lost()) }
+}
+
 /// Gives the lease up, so that the next one need not wait. The row stays: the epoch must not be forgotten.
 pub async fn release(client: &Client, epoch: i64) -> Result<()> {
     client
@@ -126,92 +139,4 @@ pub async fn release(client: &Client, epoch: i64) -> Result<()> {
         .await
         .doing(Kind::Server, || "cannot give the lease up".into())?;
     Ok(())
-}
-
-/// Keeps the lease on every side for as long as it lives: two connections, renewed from a task of their own.
-pub struct Keeper {
-    epoch: i64,
-    clients: std::sync::Arc<Vec<Client>>,
-    task: tokio::task::JoinHandle<()>,
-    lost: tokio::sync::watch::Receiver<Option<String>>,
-}
-
-impl Keeper {
-    /// Takes the lease on blue first, then on green, with one epoch for both.
-    ///
-    /// The same order everywhere, so that two that start at once do not each hold one side. The epoch is above what
-    /// either side has seen.
-    ///
-    /// # Errors
-    /// As [`take`].
-    pub async fn take(
-        mut sides: Vec<(Side, Client)>,
-        holder_name: &str,
-        takeover: Takeover,
-    ) -> Result<Keeper> {
-        let mut epoch = 1;
-        for (_, client) in &sides {
-            epoch = epoch.max(holder(client).await?.map_or(0, |held| held.epoch) + 1);
-        }
-        for (side, client) in &mut sides {
-            let taken = take(client, *side, holder_name, epoch, takeover).await?;
-            if taken != epoch {
-                return Err(Error::new(Kind::Lease, format!("somebody else just took over on {side}"))
-                    .hint("`migrate status` names the holder"));
-            }
-        }
-        let clients = std::sync::Arc::new(sides.into_iter().map(|(_, client)| client).collect::<Vec<_>>());
-        let (tell, lost) = tokio::sync::watch::channel(None);
-        let renewing = clients.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(RENEW_EVERY).await;
-                for client in renewing.iter() {
-                    let renewed = tokio::time::timeout(RENEW_EVERY, renew(client, epoch)).await;
-                    let problem = match renewed {
-                        Ok(Ok(())) => continue,
-                        Ok(Err(error)) => error.chain().join(": "),
-                        // Not lost yet: the next round may get through before it expires.
-                        Err(_) => continue,
-                    };
-                    tell.send_replace(Some(problem));
-                    return;
-                }
-            }
-        });
-        Ok(Keeper { epoch, clients, task, lost })
-    }
-
-    /// The epoch, the same on every side.
-    pub fn epoch(&self) -> i64 {
-        self.epoch
-    }
-
-    /// Returns the error that ends us, once the lease is gone; never returns while it is ours.
-    pub async fn lost(&self) -> Error {
-        let mut lost = self.lost.clone();
-        let problem = match lost.wait_for(Option::is_some).await {
-            Ok(problem) => problem.clone().unwrap_or_default(),
-            Err(_) => "the task that renews it ended".into(),
-        };
-        Error::new(Kind::Lease, format!("the lease is lost: {problem}"))
-            .hint("`migrate status` names the holder; the same command goes on from where this one stopped")
-    }
-
-    /// Gives the lease up, so that the next command need not wait.
-    pub async fn release(self) {
-        self.task.abort();
-        for client in self.clients.iter() {
-            // Best effort: the session ends with us anyway, and then the lease counts as free.
-            if let Err(error) = release(client, self.epoch).await {
-                tracing::debug!(?error, "could not give the lease up");
-            }
-        }
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }

@@ -6,6 +6,7 @@
 
 pub mod failpoint;
 pub mod journal;
+pub mod keeper;
 pub mod lease;
 pub mod pin;
 #[cfg(test)]
@@ -15,7 +16,7 @@ pub mod status;
 
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Listener};
-use crate::step::{Notes, Reversal, Standing, Step, StepId};
+use crate::step::{Adoption, Notes, Reversal, Standing, Step, StepId};
 use journal::{Entry, Journal};
 use status::{JournalEvent, Status};
 use std::collections::BTreeMap;
@@ -127,7 +128,10 @@ impl<'a, W: Sync> Engine<'a, W> {
             }
             (_, Standing::Conflict(what)) => return Err(in_the_way(&id, &what)),
             (Status::Applied | Status::Adopted, Standing::Absent) => return Err(drifted(&id)),
-            (Status::New, Standing::Present) => {
+            (Status::New, Standing::Present) if step.adoption() == Adoption::Refused => {
+                return Err(in_the_way(&id, "its effect is there, and it is not ours"));
+            }
+            (Status::New, Standing::Present) if step.adoption() == Adoption::Allowed => {
                 self.write(&id, JournalEvent::Adopted, None).await?;
                 self.ears.tell(Event::StepFound { step: id.to_string(), adopted: true });
                 return Ok(());
@@ -138,6 +142,7 @@ impl<'a, W: Sync> Engine<'a, W> {
                 self.ears.tell(Event::StepFound { step: id.to_string(), adopted: false });
                 return Ok(());
             }
+            // Not there, or to be made ours by doing it again.
             (Status::New | Status::Undone | Status::Started | Status::UndoStarted, _) => {}
         }
         self.ears.tell(Event::StepStarted { step: id.to_string(), title: step.title() });

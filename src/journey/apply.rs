@@ -5,7 +5,8 @@ use crate::ddl::{self, Online};
 use crate::engine::{
     Engine,
     journal::PgJournal,
-    lease::{self, Keeper, Takeover},
+    keeper::{Keeper, Place},
+    lease::{self, Takeover},
     pin::{self, InPlacePin},
     state::{self, Holds},
 };
@@ -81,7 +82,12 @@ pub async fn run(brief: Brief, ears: Ears, mut stop: watch::Receiver<bool>) -> R
 
     let identity = state::create(&client, Side::Blue, Holds::Everything, &brief.plan.name).await?;
     let holder = format!("apply (process {})", std::process::id());
-    let keeper = Keeper::take(vec![(Side::Blue, client)], &holder, Takeover::OnlyWhenFree).await?;
+    let keeper = Keeper::take(
+        vec![Place { side: Side::Blue, info: info.clone(), client }],
+        &holder,
+        Takeover::OnlyWhenFree,
+    )
+    .await?;
     let info = info.acting_as(keeper.epoch());
     let journal = connect::connect(&info, "journal").await?;
     let pin = match (pin::current::<InPlacePin>(&journal, &brief.plan.name).await?, fresh) {
@@ -102,7 +108,7 @@ pub async fn run(brief: Brief, ears: Ears, mut stop: watch::Receiver<bool>) -> R
     refuse_other(&pin, &fingerprint, &identity)?;
 
     let world = InPlace { info: info.clone(), epoch: keeper.epoch(), ears: ears.clone() };
-    let journal = PgJournal::new(journal, pin.attempt, keeper.epoch());
+    let journal = PgJournal::new(info.clone(), journal, pin.attempt, keeper.epoch());
     let list: Vec<Box<dyn Step<InPlace>>> =
         steps(&pin.statements).into_iter().map(|step| Box::new(step) as Box<dyn Step<InPlace>>).collect();
     ears.tell(Event::Phase { name: "apply".into() });

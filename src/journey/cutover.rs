@@ -10,15 +10,21 @@ use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::pg::connect;
-use crate::plan::Plan;
+use crate::plan::{Plan, Side};
 use crate::runbook::{PhaseName, Runbook, blue_green};
-use crate::step::{attempt::Attempt, world::World};
+use crate::step::{Reversal, attempt::Attempt, fence_blue::gate_state, world::World};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How long green may take to come within the lag gate once `cutover` follows.
 const WARM_UP: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How far over the budget a step may be before it is dropped: its own deadline should have ended it.
+const OVER_BUDGET: Duration = Duration::from_secs(1);
+/// How long one try to go back, or on, may take.
+const BACK_ONCE: Duration = Duration::from_secs(45);
+/// How long going back, or on, is tried again.
+const PERSIST: Duration = Duration::from_secs(60);
 
 /// Runs the cutover to its end: traffic on green, or everything as before.
 ///
@@ -33,50 +39,85 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub async fn run(session: &Session, stop: watch::Receiver<bool>) -> Result<()> {
     let world = &session.world;
     refuse_without_route(&world.plan)?;
-    let mut engine = session.engine().await?;
+    let engine = session.engine().await?;
     let runbook = &session.runbook;
     for name in [PhaseName::Prepare, PhaseName::Replicate] {
         refuse_unfinished(&engine, runbook.phase(name))?;
     }
-    let green_open = engine.record().is_done(runbook.phase(PhaseName::Switch));
-    if !green_open {
-        if !engine.record().any_begun(runbook.phase(PhaseName::Switch)) {
+    match stage(session, &engine).await? {
+        Stage::Untouched => {
             warm_up(session).await?;
             // As late as can be: once clients are on green, a refresh would lock them out of the view.
             views::refresh(&world.blue_info, &world.green_info, world.epoch, &world.ears).await?;
             gates::refuse(&gates::look(world).await?)?;
-        } else {
+            switch(session, stop).await?;
+        }
+        Stage::CutShort => {
             world.note("a cutover was cut short; going on from where it stopped");
             world.set_paused(Some(Instant::now()));
-            world.start_following().await?;
-            world.start_capturing().await?;
+            switch(session, stop).await?;
         }
-        world.follow_durably().await?;
-        switch(session, &mut engine, stop).await?;
-    } else {
-        world.start_capturing().await?;
+        Stage::PastNoReturn => {
+            world.note("a cutover was cut short past the point of no return; going on");
+            finish_switch(session).await?;
+        }
+        Stage::Served => {}
     }
-    world.stop_following().await?;
-    world.ears.tell(Event::Phase { name: PhaseName::Settle.as_str().into() });
-    engine
-        .forward(runbook.phase(PhaseName::Settle))
+    settle(session)
         .await
-        .map_err(|error| forward_only(error, "clients are served by green, but not all is settled"))?;
+        .map_err(|error| forward_only(error, "clients are served by green, but not all is settled"))
+}
+
+/// How far an earlier cutover came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing of the switch was begun.
+    Untouched,
+    /// It was begun, and there is a way back.
+    CutShort,
+    /// Green may be open.
+    PastNoReturn,
+    /// Clients are served by green.
+    Served,
+}
+
+/// Blue's gate decides whether there is a way back, not the journal: the row is written first.
+async fn stage(session: &Session, engine: &Engine<'_, World>) -> Result<Stage> {
+    let switch = session.runbook.phase(PhaseName::Switch);
+    if engine.record().is_done(switch) {
+        return Ok(Stage::Served);
+    }
+    if !engine.record().any_begun(switch) {
+        return Ok(Stage::Untouched);
+    }
+    let state = gate_state(&*session.world.client(Side::Blue).await?).await?;
+    Ok(if state == "OPENING" { Stage::PastNoReturn } else { Stage::CutShort })
+}
+
+/// What can wait until clients are served again. Following has nothing left to do by now.
+async fn settle(session: &Session) -> Result<()> {
+    let world = &session.world;
+    if let Err(error) = world.stop_following().await {
+        tracing::warn!(%error, "the follower did not stop in time; blue takes no writes any more");
+    }
+    world.start_capturing().await?;
+    world.ears.tell(Event::Phase { name: PhaseName::Settle.as_str().into() });
+    session.engine().await?.forward(session.runbook.phase(PhaseName::Settle)).await?;
     world.stop_capturing().await
 }
 
 /// Arm and switch; back on any failure before the point of no return.
-async fn switch(
-    session: &Session,
-    engine: &mut Engine<'_, World>,
-    mut stop: watch::Receiver<bool>,
-) -> Result<()> {
-    let runbook = &session.runbook;
+async fn switch(session: &Session, mut stop: watch::Receiver<bool>) -> Result<()> {
+    let world = &session.world;
     let failed = {
         let forward = async {
+            world.start_following().await?;
+            world.start_capturing().await?;
+            world.follow_durably().await?;
+            let mut engine = session.engine().await?;
             for name in [PhaseName::Arm, PhaseName::Switch] {
-                session.world.ears.tell(Event::Phase { name: name.as_str().into() });
-                engine.forward(runbook.phase(name)).await?;
+                world.ears.tell(Event::Phase { name: name.as_str().into() });
+                engine.forward(session.runbook.phase(name)).await?;
             }
             Ok(())
         };
@@ -85,39 +126,114 @@ async fn switch(
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             },
-            error = session.lost() => return Err(error),
+            error = session.lost() => error,
+            error = budget_gone(world) => error,
             _ = stop.wait_for(|stop| *stop) => Error::new(Kind::Stopped, "stopped by the operator"),
         }
     };
-    session.world.ears.tell(Event::Warning { text: format!("going back: {failed}") });
-    // What a step of ours left half-done when it was dropped is what the journal and a new look say, no more.
-    let mut engine = session.engine().await?;
-    for name in [PhaseName::Switch, PhaseName::Arm] {
-        match engine.back(runbook.phase(name)).await {
-            Ok(()) => {}
-            Err(error) if error.kind == Kind::ForwardOnly => {
-                session.world.note("the point of no return is passed: going on");
-                return engine.forward(runbook.phase(PhaseName::Switch)).await.map_err(|error| {
-                    forward_only(error, "green may be open, but clients are not served yet")
-                });
+    go_back(session, failed).await
+}
+
+/// Returns once clients have been held for longer than the plan allows; a step that hangs in a server must not hold
+/// them for ever.
+async fn budget_gone(world: &World) -> Error {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if world.held_for().is_some_and(|held| held > world.plan.cutover.pause_max.0 + OVER_BUDGET) {
+            return Error::new(
+                Kind::Deadline,
+                format!(
+                    "clients were held for longer than cutover.pause_max, {}",
+                    world.plan.cutover.pause_max
+                ),
+            );
+        }
+    }
+}
+
+/// Puts everything back as it was, and says why; or goes on, when it turns out that there is no way back.
+///
+/// Tried again for a while, since a server that restarts is what may have brought us here.
+async fn go_back(session: &Session, failed: Error) -> Result<()> {
+    let world = &session.world;
+    world.ears.tell(Event::Warning { text: format!("going back: {}", failed.chain().join(": ")) });
+    let began = Instant::now();
+    loop {
+        let tried = tokio::time::timeout(BACK_ONCE, back_once(session)).await;
+        let error = match tried {
+            Ok(Ok(())) => {
+                world.set_paused(None);
+                return Err(called_off(failed));
             }
-            Err(error) => {
+            Ok(Err(error)) => error,
+            Err(_) => {
+                Error::new(Kind::Stopped, format!("going back took longer than {} s", BACK_ONCE.as_secs()))
+            }
+        };
+        match error.kind {
+            Kind::ForwardOnly => {
+                world.note("the point of no return is passed: going on");
+                return finish_switch(session).await;
+            }
+            Kind::Lease => return Err(error.source(failed)),
+            _ if began.elapsed() < PERSIST => {
+                tracing::warn!(why = %error.chain().join(": "), "going back is tried again");
+                tokio::time::sleep(LOOK_EVERY * 5).await;
+            }
+            _ => {
                 return Err(Error::new(Kind::Stopped, "going back failed: clients may still be held")
-                    .hint("run `migrate rollback` at once")
+                    .hint("run `migrate rollback` as soon as both databases answer; or type RESUME at each PgBouncer")
                     .source(error));
             }
         }
     }
-    session.world.set_paused(None);
+}
+
+/// What a step of ours left half-done when it was dropped is what the journal and a new look say, no more.
+async fn back_once(session: &Session) -> Result<()> {
+    session.reconnect().await?;
+    session.world.prove_lease().await?;
+    let mut engine = session.engine().await?;
+    for name in [PhaseName::Switch, PhaseName::Arm] {
+        engine.back(session.runbook.phase(name)).await?;
+    }
+    Ok(())
+}
+
+fn called_off(failed: Error) -> Error {
     let kind = if failed.kind == Kind::Gate { Kind::Gate } else { Kind::Deadline };
-    Err(Error::new(kind, "the cutover was called off before blue was left; everything is as before")
-        .hint(
-            failed
-                .hint
-                .clone()
-                .unwrap_or_else(|| "clients go on with blue; see to the cause and try again".into()),
-        )
-        .source(failed))
+    let hint = failed.hint.clone();
+    Error::new(kind, "the cutover was called off before blue was left; everything is as before")
+        .hint(hint.unwrap_or_else(|| "clients go on with blue; see to the cause and try again".into()))
+        .source(failed)
+}
+
+/// Goes on from the point of no return: the steps before it have served, and their effects (a pause that a restarted
+/// PgBouncer has forgotten) must not be asked for again.
+async fn finish_switch(session: &Session) -> Result<()> {
+    let steps = session.runbook.phase(PhaseName::Switch);
+    let from = steps.iter().position(|step| step.reversal() == Reversal::PointOfNoReturn).unwrap_or(0);
+    let began = Instant::now();
+    loop {
+        // What is left has no budget to keep: there is nothing to go back to.
+        session.world.set_paused(None);
+        let tried = async {
+            session.reconnect().await?;
+            session.engine().await?.forward(&steps[from..]).await
+        };
+        let error = match tokio::time::timeout(BACK_ONCE, tried).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => {
+                Error::new(Kind::Stopped, format!("going on took longer than {} s", BACK_ONCE.as_secs()))
+            }
+        };
+        if error.kind == Kind::Lease || began.elapsed() > PERSIST {
+            return Err(forward_only(error, "green may be open, but clients are not served yet"));
+        }
+        tracing::warn!(why = %error.chain().join(": "), "going on is tried again");
+        tokio::time::sleep(LOOK_EVERY * 5).await;
+    }
 }
 
 /// What a cutover would do, and whether it could begin.

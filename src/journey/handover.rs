@@ -40,11 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub async fn ask(green: &Client, kind: RequestKind) -> Result<Takeover> {
     let Some(holder) = living_holder(green).await? else { return Ok(Takeover::OnlyWhenFree) };
     if !holder.name.starts_with("replicate ") {
-        return Err(Error::new(
-            Kind::Lease,
-            format!("{} is at work on this migration (epoch {})", holder.name, holder.epoch),
-        )
-        .hint("wait until it ends or stop it; `migrate status` shows what it does"));
+        return Err(busy(&holder));
     }
     let id: i64 = green
         .query_one(include_str!("../../sql/journey/ask.sql"), &[&kind.as_str(), &holder.name])
@@ -54,12 +50,20 @@ pub async fn ask(green: &Client, kind: RequestKind) -> Result<Takeover> {
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
         tokio::time::sleep(LOOK_EVERY).await;
-        if living_holder(green).await?.is_none() {
-            return Ok(Takeover::OnlyWhenFree);
+        match living_holder(green).await? {
+            None => return Ok(Takeover::OnlyWhenFree),
+            // Somebody else was quicker: they were not asked, and must not be pushed aside in the middle of a pause.
+            Some(now) if now.epoch != holder.epoch => return Err(busy(&now)),
+            Some(_) => {}
         }
     }
     tracing::warn!(id, "replicate did not answer; taking over");
-    Ok(Takeover::Always)
+    Ok(Takeover::FromEpoch(holder.epoch))
+}
+
+fn busy(holder: &Holder) -> Error {
+    Error::new(Kind::Lease, format!("{} is at work on this migration (epoch {})", holder.name, holder.epoch))
+        .hint("wait until it ends or stop it; `migrate status` shows what it does")
 }
 
 async fn living_holder(green: &Client) -> Result<Option<Holder>> {

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::engine::{
     Record, journal,
-    lease::{self, Keeper, Takeover},
+    keeper::{Keeper, Place},
+    lease::{self, Takeover},
     pin::{self, InPlacePin},
     state,
 };
@@ -94,8 +95,10 @@ pub async fn finish(plan: &Plan) -> Result<Report> {
     }
     let report = report_of(&client, plan, &pin).await?;
     let holder = format!("finish (process {})", std::process::id());
-    let keeper = Keeper::take(vec![(Side::Blue, client)], &holder, Takeover::OnlyWhenFree).await?;
-    let info = ConnInfo::parse(plan.blue.url.expose())?.acting_as(keeper.epoch());
+    let info = ConnInfo::parse(plan.blue.url.expose())?;
+    let place = Place { side: Side::Blue, info: info.clone(), client };
+    let keeper = Keeper::take(vec![place], &holder, Takeover::OnlyWhenFree).await?;
+    let info = info.acting_as(keeper.epoch());
     let dropped = async { state::drop(&connect::connect(&info, "finish").await?, Side::Blue).await };
     let outcome = dropped.await;
     keeper.release().await;

@@ -6,7 +6,8 @@ use super::{
 };
 use crate::engine::{
     failpoint,
-    lease::{Keeper, Takeover},
+    keeper::{Keeper, Place},
+    lease::Takeover,
     state,
 };
 use crate::error::Result;
@@ -75,7 +76,12 @@ pub async fn remove_rest(plan: &Plan) -> Result<bool> {
         return Ok(false);
     }
     let holder = format!("rollback (process {})", std::process::id());
-    let keeper = Keeper::take(vec![(Side::Blue, blue)], &holder, Takeover::OnlyWhenFree).await?;
+    let keeper = Keeper::take(
+        vec![Place { side: Side::Blue, info: blue_info.clone(), client: blue }],
+        &holder,
+        Takeover::OnlyWhenFree,
+    )
+    .await?;
     let blue = connect::connect(&blue_info.acting_as(keeper.epoch()), "rollback").await?;
     state::drop(&blue, Side::Blue).await?;
     Ok(true)

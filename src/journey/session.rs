@@ -4,7 +4,8 @@ use super::{handover, observe};
 use crate::engine::{
     Engine,
     journal::PgJournal,
-    lease::{Keeper, Takeover},
+    keeper::{Keeper, Place},
+    lease::Takeover,
     pin::{self, Pin},
     state::{self, Holds, Identity},
 };
@@ -17,6 +18,7 @@ use crate::route::{OnBehalfOf, Route};
 use crate::runbook::{Runbook, blue_green, tables};
 use crate::step::{
     attempt::Attempt,
+    fence_blue::gate_state,
     world::{Setting, World},
 };
 use tokio_postgres::Client;
@@ -93,7 +95,11 @@ impl Session {
             }
         }
         let holder = holder_name(wish);
-        let keeper = Keeper::take(vec![(Side::Blue, blue), (Side::Green, green)], &holder, takeover).await?;
+        let places = vec![
+            Place { side: Side::Blue, info: blue_info.clone(), client: blue },
+            Place { side: Side::Green, info: green_info.clone(), client: green },
+        ];
+        let keeper = Keeper::take(places, &holder, takeover).await?;
         let epoch = keeper.epoch();
         let (blue_info, green_info) = (blue_info.acting_as(epoch), green_info.acting_as(epoch));
         let client = connect::connect(&green_info, "journal").await?;
@@ -147,13 +153,19 @@ impl Session {
             route,
         })
         .await?;
-        let journal = PgJournal::new(client, pin.attempt, epoch);
+        let journal = PgJournal::new(world.green_info.clone(), client, pin.attempt, epoch);
         Ok(Session { world, runbook, pin, findings, journal, keeper })
     }
 
     /// An engine that has read the journal.
     pub async fn engine(&self) -> Result<Engine<'_, World>> {
         Engine::open(&self.world, &self.journal, self.world.ears.as_ref()).await
+    }
+
+    /// Opens every connection that steps and journal use anew.
+    pub async fn reconnect(&self) -> Result<()> {
+        self.journal.reconnect().await?;
+        self.world.reconnect().await
     }
 
     /// Returns the error that ends us once the lease is gone.
@@ -227,6 +239,7 @@ struct Fresh {
 
 /// Everything that must be known before the first thing is changed.
 async fn look_before_beginning(brief: &Brief, blue: &Client, green: &Client, ears: Ears) -> Result<Fresh> {
+    refuse_left(brief, blue).await?;
     let observed = observe::observe(&brief.plan, blue, green, ears).await?;
     let findings = observed.judge(&brief.plan);
     if any_blocking(&findings) {
@@ -251,6 +264,20 @@ async fn first_free_number(green: &Client) -> Result<i32> {
         .doing(Kind::Server, || "cannot look for earlier attempts on green".into())?
         .get(0);
     if there { pin::next_number(green).await } else { Ok(1) }
+}
+
+/// A blue that an earlier migration of this name has left must not be left a second time: its gate would be taken for
+/// our own fence.
+async fn refuse_left(brief: &Brief, blue: &Client) -> Result<()> {
+    if state::find(blue, Side::Blue, &brief.plan.name).await?.is_none() {
+        return Ok(());
+    }
+    let gate = gate_state(blue).await?;
+    if gate == "OPEN" {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Gate, format!("an earlier migration `{}` has left blue (its gate is {gate})", brief.plan.name))
+        .hint("blue.url should name the database that applications use now; if this one is to be used again, drop its schema migrate by hand"))
 }
 
 /// The error for findings of which one is blocking; each is named.

@@ -1,6 +1,6 @@
 //! Declare on blue that green may be open: the point of no return.
 
-use super::{Notes, Reversal, Standing, Step, StepId, fence_blue::gate_state, world::World};
+use super::{Adoption, Notes, Reversal, Standing, Step, StepId, fence_blue::gate_state, world::World};
 use crate::engine::failpoint;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::Side;
@@ -22,6 +22,10 @@ impl Step<World> for DeclareOpening {
         StepId::new("switch/declare-opening")
     }
 
+    fn adoption(&self) -> Adoption {
+        Adoption::Refused
+    }
+
     fn title(&self) -> String {
         "Write on blue that green may be open: no way back after this".into()
     }
@@ -34,8 +38,15 @@ impl Step<World> for DeclareOpening {
         Reversal::PointOfNoReturn
     }
 
+    /// Looks with a lock on the row: a COMMIT of ours whose connection broke may still be on its way, and a look that
+    /// does not wait for it would say that there is a way back.
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
-        let state = gate_state(&*world.client(Side::Blue).await?).await?;
+        let mut client = world.client(Side::Blue).await?;
+        let tx = world.transaction(&mut client, "look whether green may be open").await?;
+        tx.execute("select from migrate.gate for share", &[])
+            .await
+            .doing(Kind::Stopped, || "cannot look whether green may be open".into())?;
+        let state = gate_state(&tx).await?;
         Ok(if state == "OPENING" { Standing::Present } else { Standing::Absent })
     }
 

@@ -1,6 +1,6 @@
 //! Fence blue: the one transaction after which blue refuses writes and green has all of them.
 
-use super::{Notes, Standing, Step, StepId, compare_keys, sequences, world::World};
+use super::{Adoption, Notes, Standing, Step, StepId, compare_keys, sequences, world::World};
 use crate::engine::{failpoint, lease};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::{catalog, connect, lsn::Lsn};
@@ -63,6 +63,10 @@ pub fn id() -> StepId {
 impl Step<World> for FenceBlue {
     fn id(&self) -> StepId {
         id()
+    }
+
+    fn adoption(&self) -> Adoption {
+        Adoption::Refused
     }
 
     fn title(&self) -> String {

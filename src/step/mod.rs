@@ -73,6 +73,17 @@ pub enum Reversal {
     PointOfNoReturn,
 }
 
+/// What to do with an effect that is there before the step was ever begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adoption {
+    /// It is somebody else's and serves as well: take it as it is, and never undo it.
+    Allowed,
+    /// Doing it again makes it ours, and then it is ours to undo: a pause.
+    Redo,
+    /// It cannot be: what it stands for (a drain, carried sequences) was not done by this attempt.
+    Refused,
+}
+
 /// What steps wrote down for themselves and for later steps; journaled with the step's events.
 #[derive(Debug, Clone, Default)]
 pub struct Notes(BTreeMap<StepId, serde_json::Value>);
@@ -112,6 +123,10 @@ pub trait Step<W: Sync>: Send + Sync {
     /// Whether it may be taken back.
     fn reversal(&self) -> Reversal {
         Reversal::Undo
+    }
+    /// What to do with an effect that is there before the step was ever begun.
+    fn adoption(&self) -> Adoption {
+        Adoption::Allowed
     }
     /// What must be on record before the effect (what was there before it, say). Asked once, journaled with `Started`.
     async fn intent(&self, _world: &W, _notes: &Notes) -> Result<Option<serde_json::Value>> {

@@ -1,6 +1,6 @@
 //! Open green: let applications write there.
 
-use super::{Notes, Standing, Step, StepId, fence_blue::gate_state, world::World};
+use super::{Adoption, Notes, Standing, Step, StepId, fence_blue::gate_state, world::World};
 use crate::error::{Doing, Kind, Result};
 use crate::plan::Side;
 use async_trait::async_trait;
@@ -16,6 +16,10 @@ pub struct OpenGreen;
 impl Step<World> for OpenGreen {
     fn id(&self) -> StepId {
         StepId::new("switch/open-green")
+    }
+
+    fn adoption(&self) -> Adoption {
+        Adoption::Refused
     }
 
     fn title(&self) -> String {

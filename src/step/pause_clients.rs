@@ -1,6 +1,6 @@
 //! Pause: hold clients at the route, at a transaction's end, so that the switch is latency and not an error to them.
 
-use super::{Notes, Standing, Step, StepId, fence_blue::gate_state, point_routes, world::World};
+use super::{Adoption, Notes, Standing, Step, StepId, fence_blue::gate_state, point_routes, world::World};
 use crate::error::Result;
 use crate::plan::Side;
 use async_trait::async_trait;
@@ -23,6 +23,10 @@ pub fn id() -> StepId {
 impl Step<World> for PauseClients {
     fn id(&self) -> StepId {
         id()
+    }
+
+    fn adoption(&self) -> Adoption {
+        Adoption::Redo
     }
 
     fn title(&self) -> String {

@@ -1,6 +1,6 @@
 //! Point the route to green, while clients are held and green is still closed.
 
-use super::{Notes, Standing, Step, StepId, world::World};
+use super::{Adoption, Notes, Standing, Step, StepId, world::World};
 use crate::error::{Doing, Kind, Result};
 use crate::plan::Side;
 use crate::route::{Pointing, Proof, RouteBefore};
@@ -24,6 +24,10 @@ pub(super) const LOOK: Duration = Duration::from_secs(10);
 impl Step<World> for PointRoutes {
     fn id(&self) -> StepId {
         StepId::new("switch/point-routes")
+    }
+
+    fn adoption(&self) -> Adoption {
+        Adoption::Redo
     }
 
     fn title(&self) -> String {

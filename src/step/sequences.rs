@@ -30,14 +30,17 @@ pub async fn carry(world: &World) -> Result<usize> {
         let value = beyond(sequence, position, world.plan.cutover.sequence_gap)?;
         sets.push(format!("setval({}, {value}, true)", literal(&sequence.name.to_string())));
     }
-    let green = world.client(Side::Green).await?;
+    let mut green = world.client(Side::Green).await?;
+    // Under the lease: one of us that slept here while another went through the cutover would set green's sequences
+    // back under applications that use them.
+    let tx = world.transaction(&mut green, "carry the sequences").await?;
     // Some 1,600 target entries are Postgres' limit for one select.
     for chunk in sets.chunks(1000) {
-        green
-            .batch_execute(&format!("select {}", chunk.join(", ")))
+        tx.batch_execute(&format!("select {}", chunk.join(", ")))
             .await
             .doing(Kind::Deadline, || "cannot set green's sequences".into())?;
     }
+    tx.commit().await.doing(Kind::Deadline, || "cannot set green's sequences".into())?;
     Ok(sequences.len())
 }
 

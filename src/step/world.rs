@@ -108,6 +108,14 @@ impl World {
         Ok(client)
     }
 
+    /// Opens the steps' connections anew, whatever the old ones are waiting for: a statement that hangs would hold up
+    /// every one behind it.
+    pub async fn reconnect(&self) -> Result<()> {
+        *self.blue.lock().await = connect::connect(&self.blue_info, "steps").await?;
+        *self.green.lock().await = connect::connect(&self.green_info, "steps").await?;
+        Ok(())
+    }
+
     /// How to reach a side.
     pub fn info(&self, side: Side) -> &ConnInfo {
         match side {

@@ -304,13 +304,18 @@ impl Instance {
     /// [`Kind::Request`] when the entry is not paused, since clients would write to both sides; [`Kind::Deadline`]; as the
     /// file or the console fails. The file may have changed then; [`Instance::restore`] takes that back.
     pub async fn point_to_green(&self, until: Instant) -> Result<()> {
+        if !self.points_to_green(until).await? && !self.paused(until).await? {
+            return Err(Error::new(Kind::Request, format!("{} is not paused", self.label))
+                .hint("Its clients would write to blue and green at the same time; pause it first."));
+        }
         self.point(|config| config.with_target(&self.entry, &self.target), until).await
     }
 
-    /// Points the paused entry to where it was before us.
+    /// Points the entry to where it was before us, paused or not: a PgBouncer that was restarted meanwhile has forgotten
+    /// its PAUSE, and as long as there is a way back green takes no writes.
     ///
     /// # Errors
-    /// As [`Instance::point_to_green`].
+    /// [`Kind::Deadline`]; as the file or the console fails.
     pub async fn restore(&self, before: &EntryBefore, until: Instant) -> Result<()> {
         self.point(|config| config.with_written(&self.entry, &before.written), until).await
     }
@@ -324,9 +329,12 @@ impl Instance {
         if there && edit(&old)? == old.text() {
             return self.no_stale_link(&console, until).await;
         }
-        if !row.paused && !there {
-            return Err(Error::new(Kind::Request, format!("{} is not paused", self.label))
-                .hint("Its clients would write to blue and green at the same time; pause it first."));
+        if Instant::now() >= until {
+            // We may have slept past the moment when this was ours to do.
+            return Err(Error::new(
+                Kind::Deadline,
+                format!("it is too late to point {} elsewhere", self.label),
+            ));
         }
         self.edit(|config| edit(&Config::read(config.without_probe(&self.entry))?)).await?;
         self.reload(&console, &self.entry, &wanted, until).await?;
