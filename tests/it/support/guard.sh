@@ -33,6 +33,12 @@ done
 for i in "${!pids[@]}"; do
   alive "$i" && kill -s KILL -- "-${pids[$i]}" "${pids[$i]}" 2>/dev/null
 done
+# What was started a moment before its owner died, and not yet told of (RabbitMQ's epmd makes itself a daemon): nobody
+# else has this run's directory in its environment.
+for process in /proc/[0-9]*; do
+  pid=${process#/proc/}
+  [ "$pid" != "$$" ] && grep -qsF -- "$directory" "$process/environ" && kill -s KILL "$pid" 2>/dev/null
+done
 for ((turn = 0; turn < 20; turn++)); do
   rm -rf -- "$directory" 2>/dev/null && break
   sleep 0.1
