@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Revokes CONNECT on blue's database and ends other sessions, so that no reader takes a stale, revoked token for valid.
 ///
-/// What was granted before is in the manifest on blue, and is put back by `migrate finish --reopen-blue`.
+/// What was granted before is in the manifest on blue, so that whoever reopens blue knows what to grant again.
 #[derive(Debug, Clone)]
 pub struct CloseBlue;
 
