@@ -6,6 +6,7 @@ use crate::pg::name::Ident;
 use crate::plan::Side;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tokio_postgres::{Client, error::SqlState};
 
 /// Revokes CONNECT on blue's database and ends other sessions, so that no reader takes a stale, revoked token for valid.
 ///
@@ -39,11 +40,7 @@ impl Step<World> for CloseBlue {
 
     async fn intent(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
         let client = world.client(Side::Blue).await?;
-        let row = client
-            .query_one(include_str!("../../sql/cutover/public_can_connect.sql"), &[])
-            .await
-            .doing(Kind::Server, || "cannot read who may connect to blue".into())?;
-        Ok(Some(serde_json::json!(Before { public_could_connect: row.get(0) })))
+        Ok(Some(serde_json::json!(Before { public_could_connect: public_can_connect(&client).await? })))
     }
 
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
@@ -54,9 +51,10 @@ impl Step<World> for CloseBlue {
     async fn apply(&self, world: &World, notes: &Notes) -> Result<Option<serde_json::Value>> {
         let doing = || "cannot close blue".to_owned();
         let before: Option<Before> = notes.get(&self.id());
+        let was_open = before.is_none_or(|before| before.public_could_connect);
         let mut client = world.client(Side::Blue).await?;
         let tx = world.transaction(&mut client, "close blue").await?;
-        if before.is_none_or(|before| before.public_could_connect) {
+        if was_open {
             tx.execute(include_str!("../../sql/cutover/keep_connect_grant.sql"), &[])
                 .await
                 .doing(Kind::Stopped, doing)?;
@@ -69,10 +67,13 @@ impl Step<World> for CloseBlue {
             .await
             .doing(Kind::Stopped, doing)?;
         tx.commit().await.doing(Kind::Stopped, doing)?;
-        client
-            .execute(include_str!("../../sql/cutover/end_other_sessions.sql"), &[])
-            .await
-            .doing(Kind::Stopped, doing)?;
+        if was_open && public_can_connect(&client).await? {
+            world.warn(format!(
+                "PUBLIC can still connect to blue's database {database}: our role may not revoke it. Run as its owner: \
+                 revoke connect on database {database} from public"
+            ));
+        }
+        end_other_sessions(world, &client).await?;
         mark::set(world, MARK).await?;
         Ok(None)
     }
@@ -81,4 +82,43 @@ impl Step<World> for CloseBlue {
     async fn undo(&self, _: &World, _: &Notes) -> Result<()> {
         Ok(())
     }
+}
+
+async fn public_can_connect(client: &Client) -> Result<bool> {
+    let row = client
+        .query_one(include_str!("../../sql/cutover/public_can_connect.sql"), &[])
+        .await
+        .doing(Kind::Server, || "cannot read who may connect to blue".into())?;
+    Ok(row.get(0))
+}
+
+/// Ends them one by one: a superuser's session that we may not end must not keep us from the others, nor from what comes
+/// after. Blue refuses writes already; who is left can only read what was true at the switch, and is named.
+async fn end_other_sessions(world: &World, client: &Client) -> Result<()> {
+    let sessions = client
+        .query(include_str!("../../sql/cutover/list_other_sessions.sql"), &[])
+        .await
+        .doing(Kind::Stopped, || "cannot list the sessions that are left on blue".into())?;
+    let mut left = Vec::new();
+    for session in sessions {
+        let (pid, role): (i32, String) = (session.get(0), session.get(1));
+        let ended = client.execute("select pg_catalog.pg_terminate_backend($1)", &[&pid]).await;
+        match ended {
+            Ok(_) => {}
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                left.push(format!("{role} (pid {pid})"));
+            }
+            Err(error) => {
+                return Err(error).doing(Kind::Stopped, || "cannot end the sessions left on blue".into());
+            }
+        }
+    }
+    if !left.is_empty() {
+        world.warn(format!(
+            "sessions stay open on blue and read what was true at the switch, since our role may not end them: {}. \
+             End them as a superuser, or grant our role pg_signal_backend",
+            left.join(", ")
+        ));
+    }
+    Ok(())
 }

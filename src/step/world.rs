@@ -183,6 +183,11 @@ impl World {
         self.ears.tell(Event::Note { text: text.into() });
     }
 
+    /// Tells those who watch of something to act upon.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.ears.tell(Event::Warning { text: text.into() });
+    }
+
     /// Begins to follow blue in this process, from where green's progress says; nothing when we do already.
     pub async fn start_following(&self) -> Result<()> {
         let mut follower = self.follower.lock().await;

@@ -89,6 +89,16 @@ impl Scene {
         scene
     }
 
+    /// Lets the commands come in as another role.
+    pub fn act_as(&mut self, role: &str, password: &str) {
+        for (name, value) in &mut self.variables {
+            if matches!(*name, "BLUE_URL" | "GREEN_URL") {
+                let (_, place) = value.split_once('@').expect("a URL with a user");
+                *value = format!("postgresql://{role}:{password}@{place}");
+            }
+        }
+    }
+
     fn prepare(&self, command: &str, more: &[&str]) -> crate::support::run::Invocation {
         let mut args = vec![command, self.plan.as_str()];
         args.extend(more);
