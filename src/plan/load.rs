@@ -33,6 +33,32 @@ pub struct Loaded {
     pub text: String,
 }
 
+/// A variable that is not set, in a plan that is read and not run: `${NAME}` stands for itself there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnsetVariable {
+    /// Its name.
+    pub name: String,
+    /// The field that needs it, as `cutover.route.pgbouncer[0].to`.
+    pub field: String,
+    at: NodeId,
+}
+
+impl UnsetVariable {
+    /// What stands in the field: `${NAME}`.
+    pub fn placeholder(&self) -> String {
+        format!("${{{}}}", self.name)
+    }
+}
+
+/// A plan for reading only: whoever connects somewhere needs a [`Loaded`].
+#[derive(Debug)]
+pub struct Sketch {
+    /// The plan; a value that nobody has is its own placeholder.
+    pub loaded: Loaded,
+    /// Each variable that is not set, once for each field that needs it.
+    pub unset: Vec<UnsetVariable>,
+}
+
 impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The text may hold a password that should have been a variable.
@@ -48,13 +74,27 @@ impl fmt::Debug for Loaded {
 /// # Errors
 /// [`Kind::Plan`], with file, line, column, the line itself and what to do. A variable's value is never in it.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded> {
+    read_plan(path, Variables::required(env)).map(|sketch| sketch.loaded)
+}
+
+/// Reads a plan that will only be shown, where secrets need not be: in CI, say. As [`load`], but a variable that is
+/// not set stands for itself.
+///
+/// # Errors
+/// As [`load`]; also when such a variable is wanted as a number or a word, for which nothing can stand.
+pub fn sketch(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Sketch> {
+    read_plan(path, Variables::optional(env))
+}
+
+fn read_plan(path: &Path, mut variables: Variables<'_>) -> Result<Sketch> {
     let text = read_text(path, PLAN_BYTES_MAX, "plan")?;
-    let plan = parse(&text, &path.display().to_string(), env)?;
+    let plan = parse_with(&text, &path.display().to_string(), &mut variables)?;
     let base_dir = match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
     };
-    Ok(Loaded { plan, path: path.to_owned(), base_dir, text })
+    let loaded = Loaded { plan, path: path.to_owned(), base_dir, text };
+    Ok(Sketch { loaded, unset: variables.unset })
 }
 
 /// Reads a plan from a text; `name` stands for the file in messages.
@@ -62,6 +102,10 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded>
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan> {
+    parse_with(text, name, &mut Variables::required(env))
+}
+
+fn parse_with(text: &str, name: &str, variables: &mut Variables<'_>) -> Result<Plan> {
     let source = Source { text, name };
     let mut tree = source.read_tree()?;
     if let Some((first, key)) = node::duplicate_key(&tree) {
@@ -74,8 +118,13 @@ pub fn parse(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
             )
             .hint("keep one of the two"));
     }
-    expand(&mut tree, &mut Vec::new(), env).map_err(|trouble| source.unexpanded(&trouble))?;
-    fit(&tree).map_err(|misfit| source.misfit(&misfit))
+    variables.expand(&mut tree, &mut Vec::new()).map_err(|trouble| source.unexpanded(&trouble))?;
+    fit(&tree).map_err(|misfit| {
+        match variables.unset.iter().find(|variable| Some(variable.at) == misfit.at) {
+            Some(variable) => source.no_stand_in(variable),
+            None => source.misfit(&misfit),
+        }
+    })
 }
 
 /// Reads the plan's SQL files, in the plan's order; a `*` in a path gives its matches in name order.
@@ -186,67 +235,96 @@ enum ExpandTrouble {
     Malformed,
 }
 
-fn expand(
-    node: &mut Node,
-    path: &mut Vec<String>,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> std::result::Result<(), Unexpanded> {
-    match &mut node.value {
-        Value::Text(written) if written.contains("${") => {
-            let value = expand_text(written, env).map_err(|what| Unexpanded {
-                at: node.id,
-                field: path.concat(),
-                what,
-            })?;
-            node.value = Value::Expanded { written: written.clone(), value };
-        }
-        Value::List(items) => {
-            for (at, item) in items.iter_mut().enumerate() {
-                path.push(format!("[{at}]"));
-                expand(item, path, env)?;
-                path.pop();
-            }
-        }
-        Value::Map(entries) => {
-            for (key, value) in entries {
-                let dot = if path.is_empty() { "" } else { "." };
-                path.push(format!("{dot}{}", key.as_key().unwrap_or("?")));
-                expand(value, path, env)?;
-                path.pop();
-            }
-        }
-        _ => {}
-    }
-    Ok(())
+/// Replaces `${NAME}`.
+struct Variables<'a> {
+    env: &'a dyn Fn(&str) -> Option<String>,
+    when_unset: WhenUnset,
+    /// Those that stand for themselves, in the order of the file.
+    unset: Vec<UnsetVariable>,
 }
 
-fn expand_text(
-    written: &str,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> std::result::Result<String, ExpandTrouble> {
-    let mut value = String::new();
-    let mut rest = written;
-    while let Some(at) = rest.find("${") {
-        let (before, from) = rest.split_at(at);
-        if let Some(before) = before.strip_suffix('$') {
-            value.push_str(before);
-            value.push_str("${");
-            rest = &from[2..];
-            continue;
-        }
-        value.push_str(before);
-        let end = from.find('}').ok_or(ExpandTrouble::Malformed)?;
-        let name = &from[2..end];
-        let well_formed = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-            && name.starts_with(|c: char| !c.is_ascii_digit());
-        if !well_formed {
-            return Err(ExpandTrouble::Malformed);
-        }
-        value.push_str(&env(name).ok_or_else(|| ExpandTrouble::NotSet(name.to_owned()))?);
-        rest = &from[end + 1..];
+/// What becomes of a variable that is not set.
+#[derive(Clone, Copy)]
+enum WhenUnset {
+    Refuse,
+    StandForItself,
+}
+
+impl<'a> Variables<'a> {
+    fn required(env: &'a dyn Fn(&str) -> Option<String>) -> Variables<'a> {
+        Variables { env, when_unset: WhenUnset::Refuse, unset: Vec::new() }
     }
-    value.push_str(rest);
-    Ok(value)
+
+    fn optional(env: &'a dyn Fn(&str) -> Option<String>) -> Variables<'a> {
+        Variables { env, when_unset: WhenUnset::StandForItself, unset: Vec::new() }
+    }
+
+    fn expand(&mut self, node: &mut Node, path: &mut Vec<String>) -> std::result::Result<(), Unexpanded> {
+        match &mut node.value {
+            Value::Text(written) if written.contains("${") => {
+                let (at, field) = (node.id, path.concat());
+                let value =
+                    self.expand_text(written, at, &field).map_err(|what| Unexpanded { at, field, what })?;
+                node.value = Value::Expanded { written: written.clone(), value };
+            }
+            Value::List(items) => {
+                for (at, item) in items.iter_mut().enumerate() {
+                    path.push(format!("[{at}]"));
+                    self.expand(item, path)?;
+                    path.pop();
+                }
+            }
+            Value::Map(entries) => {
+                for (key, value) in entries {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    path.push(format!("{dot}{}", key.as_key().unwrap_or("?")));
+                    self.expand(value, path)?;
+                    path.pop();
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn expand_text(
+        &mut self,
+        written: &str,
+        at: NodeId,
+        field: &str,
+    ) -> std::result::Result<String, ExpandTrouble> {
+        let mut value = String::new();
+        let mut rest = written;
+        while let Some(start) = rest.find("${") {
+            let (before, from) = rest.split_at(start);
+            if let Some(before) = before.strip_suffix('$') {
+                value.push_str(before);
+                value.push_str("${");
+                rest = &from[2..];
+                continue;
+            }
+            value.push_str(before);
+            let end = from.find('}').ok_or(ExpandTrouble::Malformed)?;
+            let name = &from[2..end];
+            let well_formed = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                && name.starts_with(|c: char| !c.is_ascii_digit());
+            if !well_formed {
+                return Err(ExpandTrouble::Malformed);
+            }
+            match ((self.env)(name), self.when_unset) {
+                (Some(there), _) => value.push_str(&there),
+                (None, WhenUnset::Refuse) => return Err(ExpandTrouble::NotSet(name.to_owned())),
+                (None, WhenUnset::StandForItself) => {
+                    let variable = UnsetVariable { name: name.to_owned(), field: field.to_owned(), at };
+                    value.push_str(&variable.placeholder());
+                    self.unset.push(variable);
+                }
+            }
+            rest = &from[end + 1..];
+        }
+        value.push_str(rest);
+        Ok(value)
+    }
 }
 
 /// The text we read, for messages.
@@ -320,6 +398,19 @@ impl Source<'_> {
                 .error(spot, format!("`{field}` holds a `${{` that is not a variable"))
                 .hint("write ${NAME} with letters, digits and `_`, or `$${` for a literal `${`"),
         }
+    }
+
+    /// A number or a word is wanted, and the variable that holds it is not set.
+    fn no_stand_in(&self, variable: &UnsetVariable) -> Error {
+        let UnsetVariable { name, field, at } = variable;
+        self.error(
+            self.spot_of(*at),
+            format!("`{field}` needs the environment variable {name}, which is not set"),
+        )
+        .hint(format!(
+            "export {name}: without it a text can be shown as `{}`, but this is no text",
+            variable.placeholder()
+        ))
     }
 
     fn misfit(&self, misfit: &Misfit) -> Error {
@@ -430,6 +521,28 @@ mod tests {
         let text = format!("{SMALLEST}replicate: {{ workers: \"${{N}}\" }}\n");
         let plan = parse(&text, "plan.yaml", &|_| Some("4".into())).unwrap();
         assert_eq!(plan.replicate.workers, Some(4));
+    }
+
+    #[test]
+    fn in_a_sketch_an_unset_variable_stands_for_itself() {
+        let text = format!("{SMALLEST}schema: {{ sql: [\"a/${{DIR}}/${{SECRET}}.sql\"] }}\n")
+            .replace("url: x", "url: \"${BLUE_URL}\"");
+        let env = |name: &str| (name == "SECRET").then(|| "hunter2".to_owned());
+        let mut variables = Variables::optional(&env);
+        let plan = parse_with(&text, "plan.yaml", &mut variables).unwrap();
+        assert_eq!(plan.blue.url.expose(), "${BLUE_URL}");
+        assert_eq!(plan.schema.sql, ["a/${DIR}/hunter2.sql"]);
+        let unset: Vec<_> =
+            variables.unset.iter().map(|one| (one.name.as_str(), one.field.as_str())).collect();
+        assert_eq!(unset, [("BLUE_URL", "blue.url"), ("DIR", "schema.sql[0]")]);
+    }
+
+    #[test]
+    fn nothing_stands_for_a_number() {
+        let text = format!("{SMALLEST}replicate: {{ workers: \"${{N}}\" }}\n");
+        let error = parse_with(&text, "plan.yaml", &mut Variables::optional(&|_| None)).unwrap_err();
+        let wanted = "plan.yaml:5:23: `replicate.workers` needs the environment variable N, which is not set";
+        assert_eq!(error.what.lines().next(), Some(wanted));
     }
 
     #[test]

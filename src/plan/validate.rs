@@ -1,7 +1,8 @@
 //! What contradicts itself in a plan, seen from the plan alone. Pure.
 
 use super::{
-    ChangeOp, Cutover, Gate, MigrationKind, Plan, Replicate, RevocationRule, Route, Soak, not_yet::not_yet,
+    ChangeOp, Cutover, Gate, MigrationKind, Plan, Replicate, RevocationRule, Route, Soak,
+    load::UnsetVariable, not_yet::not_yet,
 };
 use crate::finding::{Finding, Place, Severity};
 use serde::Serialize;
@@ -26,6 +27,30 @@ pub fn validate(plan: &Plan) -> Vec<Finding> {
     not_yet(plan, &mut notes);
     notes.0
 }
+
+/// As [`validate`], of a plan in which variables that are not set stand for themselves: what only a value could tell
+/// is left out where there is none, and a note says which variables those are.
+pub fn validate_sketch(plan: &Plan, unset: &[UnsetVariable]) -> Vec<Finding> {
+    let is_unknown = |place: &Place| match place {
+        Place::Plan { field } => unset.iter().any(|variable| variable.field == *field),
+        _ => false,
+    };
+    let mut notes = Notes(validate(plan));
+    notes.0.retain(|finding| !(JUDGE_A_VALUE.contains(&finding.code.as_str()) && is_unknown(&finding.place)));
+    for variable in unset {
+        notes.add(
+            Severity::Info,
+            "VARIABLE_UNSET",
+            &variable.field,
+            format!("{} is not set, so `{}` stands for itself", variable.name, variable.placeholder()),
+            "nothing, to read the plan; every command that connects needs them",
+        );
+    }
+    notes.0
+}
+
+/// The codes that judge one value by itself.
+const JUDGE_A_VALUE: [&str; 3] = ["BAD_NAME", "BAD_PATTERN", "BAD_VALUE"];
 
 /// The findings of a plan, gathered.
 #[derive(Default)]
