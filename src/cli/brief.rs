@@ -6,8 +6,9 @@ use crate::finding::{Finding, any_blocking};
 use crate::journey::session::{Brief, stopped_by};
 use crate::plan::{
     MigrationKind, Plan,
-    load::{self, Loaded, SqlFile, UnsetVariable},
+    load::{self, Loaded, SqlFile},
     validate,
+    variables::UnsetVariable,
 };
 use std::path::{Path, PathBuf};
 

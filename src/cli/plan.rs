@@ -5,10 +5,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::facts::Facts;
 use crate::finding::{Finding, any_blocking};
 use crate::journey::{observe, session::Brief};
-use crate::plan::{
-    MigrationKind, Plan,
-    load::{SqlFile, UnsetVariable},
-};
+use crate::plan::{MigrationKind, Plan, load::SqlFile, variables::UnsetVariable};
 use crate::runbook::{PhaseName, Runbook, View, blue_green};
 use crate::step::{Reversal, attempt::Attempt};
 use crate::ui::Ui;
@@ -51,6 +48,8 @@ enum Format {
 struct Shown {
     plan: String,
     kind: MigrationKind,
+    /// Without a look at blue its tables are not known: what names them names none, and there is no fingerprint.
+    looked_at_blue: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     fingerprint: Option<String>,
     findings: Vec<Finding>,
@@ -91,6 +90,7 @@ fn build(subject: Subject) -> Result<Shown> {
     let mut shown = Shown {
         plan: plan.name.clone(),
         kind: plan.kind,
+        looked_at_blue: facts.as_ref().is_some_and(|facts| facts.blue.is_some()),
         fingerprint: None,
         findings,
         runbook: None,
@@ -107,7 +107,7 @@ fn build(subject: Subject) -> Result<Shown> {
             // The attempt's number is not known before it begins; the first is the likely one.
             let attempt = Attempt::new(&plan.name, 1);
             let runbook = blue_green::build(&plan, &blue, &attempt, &sql_files);
-            if has_every_value(&plan, &unset)? {
+            if shown.looked_at_blue && has_every_value(&plan, &unset)? {
                 shown.fingerprint = Some(runbook.fingerprint(&plan)?);
             }
             shown.runbook = Some(runbook.view());
@@ -167,7 +167,7 @@ fn show(ui: &Ui, shown: &Shown, format: Format) -> Result<()> {
     }
     match format {
         Format::Sql => ui.print(&as_sql(shown)),
-        Format::Text | Format::Json => ui.print(&as_text(shown)),
+        Format::Text | Format::Json => ui.print(&format!("{}\n", as_text(shown))),
     }
     ui.findings(&shown.findings);
     Ok(())
@@ -177,6 +177,14 @@ fn as_text(shown: &Shown) -> String {
     let mut text = format!("{}\n", shown.plan);
     if let Some(fingerprint) = &shown.fingerprint {
         text.push_str(&format!("fingerprint {fingerprint}\n"));
+    }
+    if !shown.looked_at_blue {
+        text.push_str(match shown.kind {
+            MigrationKind::InPlace => "blue was not looked at: every table may be large and in use\n",
+            MigrationKind::BlueGreen => {
+                "blue was not looked at: its tables are not in the steps, and there is no fingerprint\n"
+            }
+        });
     }
     if let Some(runbook) = &shown.runbook {
         for phase in &runbook.phases {

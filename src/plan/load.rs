@@ -5,7 +5,8 @@ use super::{
     Plan,
     excerpt::{Spot, excerpt, without_passwords},
     fit::{Misfit, Problem, fit},
-    node::{self, Node, NodeId, Reader, Value},
+    node::{self, Node, NodeId, Reader},
+    variables::{ExpandTrouble, Unexpanded, UnsetVariable, Variables},
 };
 pub use crate::ddl::SqlFile;
 use crate::error::{Doing, Error, Kind, Result};
@@ -31,23 +32,6 @@ pub struct Loaded {
     pub base_dir: PathBuf,
     /// The file's text, variables *not* replaced.
     pub text: String,
-}
-
-/// A variable that is not set, in a plan that is read and not run: `${NAME}` stands for itself there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnsetVariable {
-    /// Its name.
-    pub name: String,
-    /// The field that needs it, as `cutover.route.pgbouncer[0].to`.
-    pub field: String,
-    at: NodeId,
-}
-
-impl UnsetVariable {
-    /// What stands in the field: `${NAME}`.
-    pub fn placeholder(&self) -> String {
-        format!("${{{}}}", self.name)
-    }
 }
 
 /// A plan for reading only: whoever connects somewhere needs a [`Loaded`].
@@ -221,110 +205,6 @@ fn read_text(path: &Path, bytes_max: u64, what: &str) -> Result<String> {
         Error::new(Kind::Plan, format!("{shown}:{line}: this is not UTF-8 text"))
             .hint("save the file as UTF-8")
     })
-}
-
-/// Why a variable could not be replaced.
-struct Unexpanded {
-    at: NodeId,
-    field: String,
-    what: ExpandTrouble,
-}
-
-enum ExpandTrouble {
-    NotSet(String),
-    Malformed,
-}
-
-/// Replaces `${NAME}`.
-struct Variables<'a> {
-    env: &'a dyn Fn(&str) -> Option<String>,
-    when_unset: WhenUnset,
-    /// Those that stand for themselves, in the order of the file.
-    unset: Vec<UnsetVariable>,
-}
-
-/// What becomes of a variable that is not set.
-#[derive(Clone, Copy)]
-enum WhenUnset {
-    Refuse,
-    StandForItself,
-}
-
-impl<'a> Variables<'a> {
-    fn required(env: &'a dyn Fn(&str) -> Option<String>) -> Variables<'a> {
-        Variables { env, when_unset: WhenUnset::Refuse, unset: Vec::new() }
-    }
-
-    fn optional(env: &'a dyn Fn(&str) -> Option<String>) -> Variables<'a> {
-        Variables { env, when_unset: WhenUnset::StandForItself, unset: Vec::new() }
-    }
-
-    fn expand(&mut self, node: &mut Node, path: &mut Vec<String>) -> std::result::Result<(), Unexpanded> {
-        match &mut node.value {
-            Value::Text(written) if written.contains("${") => {
-                let (at, field) = (node.id, path.concat());
-                let value =
-                    self.expand_text(written, at, &field).map_err(|what| Unexpanded { at, field, what })?;
-                node.value = Value::Expanded { written: written.clone(), value };
-            }
-            Value::List(items) => {
-                for (at, item) in items.iter_mut().enumerate() {
-                    path.push(format!("[{at}]"));
-                    self.expand(item, path)?;
-                    path.pop();
-                }
-            }
-            Value::Map(entries) => {
-                for (key, value) in entries {
-                    let dot = if path.is_empty() { "" } else { "." };
-                    path.push(format!("{dot}{}", key.as_key().unwrap_or("?")));
-                    self.expand(value, path)?;
-                    path.pop();
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn expand_text(
-        &mut self,
-        written: &str,
-        at: NodeId,
-        field: &str,
-    ) -> std::result::Result<String, ExpandTrouble> {
-        let mut value = String::new();
-        let mut rest = written;
-        while let Some(start) = rest.find("${") {
-            let (before, from) = rest.split_at(start);
-            if let Some(before) = before.strip_suffix('$') {
-                value.push_str(before);
-                value.push_str("${");
-                rest = &from[2..];
-                continue;
-            }
-            value.push_str(before);
-            let end = from.find('}').ok_or(ExpandTrouble::Malformed)?;
-            let name = &from[2..end];
-            let well_formed = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-                && name.starts_with(|c: char| !c.is_ascii_digit());
-            if !well_formed {
-                return Err(ExpandTrouble::Malformed);
-            }
-            match ((self.env)(name), self.when_unset) {
-                (Some(there), _) => value.push_str(&there),
-                (None, WhenUnset::Refuse) => return Err(ExpandTrouble::NotSet(name.to_owned())),
-                (None, WhenUnset::StandForItself) => {
-                    let variable = UnsetVariable { name: name.to_owned(), field: field.to_owned(), at };
-                    value.push_str(&variable.placeholder());
-                    self.unset.push(variable);
-                }
-            }
-            rest = &from[end + 1..];
-        }
-        value.push_str(rest);
-        Ok(value)
-    }
 }
 
 /// The text we read, for messages.

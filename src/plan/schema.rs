@@ -34,7 +34,7 @@ pub fn reference() -> String {
     page.trim_end().to_owned() + "\n"
 }
 
-const INTRODUCTION: &str = "<!-- Generated from src/plan/types.rs; do not edit. UPDATE_GENERATED=1 with the tests writes it anew. -->
+const INTRODUCTION: &str = "<!-- Generated from src/plan/types; do not edit. UPDATE_GENERATED=1 with the tests writes it anew. -->
 # The plan
 
 A plan is one YAML file. Begin it with `# yaml-language-server: $schema=schema.json` (the path of `plans/schema.json`)

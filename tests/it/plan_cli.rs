@@ -4,6 +4,7 @@ use crate::support::{
     installed,
     run::{Desk, Output, migrate},
 };
+use migrate::facts::{Facts, ServerFacts};
 use std::collections::BTreeSet;
 
 const HEAD: &str = "version: 1\nname: tokens\nkind: blue_green\nblue: { url: \"${BLUE_URL}\" }\ngreen: { url: \"${GREEN_URL}\" }\n";
@@ -91,22 +92,25 @@ async fn without_its_variables_a_plan_can_be_read_but_not_run() {
     let desk = Desk::new("plan_cli");
     let plan = HEAD.replace("BLUE_URL", "NO_BLUE").replace("GREEN_URL", "NO_GREEN");
     desk.write("plan.yaml", &plan);
-    desk.write("facts.json", "{}");
+    let blue = Facts { blue: Some(ServerFacts::default()), ..Facts::default() };
+    desk.write("facts.json", &serde_json::to_string(&blue).unwrap());
     let offline = run(&desk, &["plan", "plan.yaml", "--offline"]).await.expect(0).stdout;
-    let facts = run(&desk, &["plan", "plan.yaml", "--facts", "facts.json"]).await.expect(0).stdout;
+    let facts = run(&desk, &["plan", "plan.yaml", "--facts", "facts.json"]).await.expect(3).stdout;
+    assert!(offline.starts_with("tokens\nblue was not looked at: "), "{offline}");
+    // Secrets are no part of the fingerprint.
+    assert!(facts.starts_with("tokens\nfingerprint "), "{facts}");
     for shown in [offline, facts] {
         assert!(
             shown.contains("plan: blue.url: NO_BLUE is not set, so `${NO_BLUE}` stands for itself"),
             "{shown}"
         );
-        // Secrets are no part of the fingerprint.
-        assert!(shown.starts_with("tokens\nfingerprint "), "{shown}");
     }
 
     // What is part of it must be known, and a target that nobody knows is not judged.
     let route = "cutover: { route: { pgbouncer: [ { admin: a, database: app, config: /c, to: \"${NO_TARGET}\" } ] } }\n";
     desk.write("plan.yaml", &format!("{HEAD}{route}"));
-    let shown = run(&desk, &["plan", "plan.yaml", "--offline"]).await.expect(0).stdout;
+    let shown = run(&desk, &["plan", "plan.yaml", "--facts", "facts.json"]).await;
+    let shown = shown.expect(3).stdout;
     assert!(shown.contains("${NO_TARGET}") && !shown.contains("fingerprint "), "{shown}");
     // A word that is no text cannot be read without its value.
     desk.write("plan.yaml", &format!("{HEAD}replicate: {{ workers: \"${{NO_NUMBER}}\" }}\n"));
