@@ -9,6 +9,14 @@ select jsonb_build_object(
     'database', d.datname,
     'database_oid', d.oid::bigint,
     'encoding', pg_encoding_to_char(d.encoding),
+    'collation', jsonb_build_object(
+        'provider', case d.datlocprovider when 'c' then 'libc' when 'i' then 'icu' else 'builtin' end,
+        'collate', d.datcollate,
+        'ctype', d.datctype,
+        -- Named otherwise up to 16.
+        'locale', coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'),
+        'recorded_version', d.datcollversion,
+        'version', pg_database_collation_actual_version(d.oid)),
     'in_recovery', pg_is_in_recovery(),
     'role', (
         select jsonb_build_object(
@@ -29,7 +37,9 @@ select jsonb_build_object(
             'reserved_connections', 'max_prepared_transactions', 'max_locks_per_transaction', 'max_worker_processes',
             'logical_decoding_work_mem', 'fsync', 'full_page_writes', 'synchronous_commit',
             'synchronous_standby_names', 'archive_mode', 'default_transaction_read_only',
-            'default_transaction_isolation', 'default_toast_compression', 'deadlock_timeout',
+            'default_transaction_isolation', 'default_transaction_deferrable', 'default_toast_compression',
+            'deadlock_timeout', 'standard_conforming_strings', 'array_nulls', 'transform_null_equals', 'lc_numeric',
+            'lc_time', 'default_text_search_config', 'xmloption',
             'shared_preload_libraries', 'block_size', 'server_encoding')),
     'large_objects', (select count(*) from pg_largeobject_metadata),
     'senders_used', (select count(*) from pg_stat_replication),

@@ -65,11 +65,15 @@ select jsonb_build_object(
         from pg_constraint o
         where o.conrelid = c.oid), '[]'),
     'replica_triggers', coalesce((
-        select jsonb_agg(t.tgname order by t.tgname collate "C")
-        from pg_trigger t
-        join pg_proc p on p.oid = t.tgfoid
-        where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled in ('A', 'R')
-          and p.pronamespace is distinct from to_regnamespace('migrate')), '[]'),
+        select jsonb_agg(name order by name collate "C")
+        from (
+            select t.tgname as name
+            from pg_trigger t
+            join pg_proc p on p.oid = t.tgfoid
+            where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled in ('A', 'R')
+              and p.pronamespace is distinct from to_regnamespace('migrate')
+            union
+            select w.rulename from pg_rewrite w where w.ev_class = c.oid and w.ev_enabled in ('A', 'R')) acting), '[]'),
     'parent', (
         select case when pn.nspname ~ '[."]' then quote_ident(pn.nspname) else pn.nspname end || '.' || p.relname
         from pg_inherits h
@@ -78,7 +82,7 @@ select jsonb_build_object(
         where h.inhrelid = c.oid
         order by h.inhseqno limit 1),
     'is_partition', c.relispartition,
-    'row_security', c.relrowsecurity,
+    'row_security', row_security_active(c.oid),
     'owned_by_us', pg_has_role(c.relowner, 'USAGE'),
     'readable', has_table_privilege(c.oid, 'SELECT'),
     'total_bytes', case when c.relkind = 'r' then coalesce(pg_total_relation_size(c.oid), 0) else 0 end,

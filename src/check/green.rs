@@ -129,7 +129,7 @@ pub(super) fn column_extra(plan: &Plan, facts: &Facts) -> Vec<Seen> {
 
 pub(super) fn replica_triggers(plan: &Plan, facts: &Facts) -> Vec<Seen> {
     // What will be cloned is looked at on blue; what is there, on green.
-    let cloned = plan.schema.from == SchemaFrom::Blue && !view::attempt_is_on(facts);
+    let cloned = view::clone_is_to_come(plan, facts);
     let server = if cloned { &facts.blue } else { &facts.green };
     let Some(server) = server else { return Vec::new() };
     let mut seen = Vec::new();

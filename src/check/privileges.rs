@@ -2,7 +2,7 @@
 
 use super::{Seen, view};
 use crate::{
-    facts::{Facts, ServerFacts, Table},
+    facts::{Facts, ServerFacts},
     plan::{Plan, SchemaFrom},
 };
 
@@ -48,14 +48,48 @@ pub(super) fn unreadable(plan: &Plan, facts: &Facts) -> Vec<Seen> {
 }
 
 pub(super) fn row_security(plan: &Plan, facts: &Facts) -> Vec<Seen> {
-    let subject = |server: &ServerFacts, table: &Table| {
-        table.row_security && !server.role.superuser && !server.role.bypass_rls && !table.owned_by_us
-    };
     let what = "row-level security hides rows from our role";
-    let mut seen = view::blue_tables(plan, facts, what, subject);
-    if let Some(green) = &facts.green {
-        let hidden = view::selected(plan, green).filter(|table| subject(green, table));
-        seen.extend(hidden.map(|table| Seen::green(table.name.plain(), what)));
+    let mut seen = view::blue_tables(plan, facts, what, |_, table| table.row_security);
+    let Some(green) = &facts.green else { return seen };
+    let hidden = view::selected(plan, green).filter(|table| table.row_security);
+    seen.extend(hidden.map(|table| Seen::green(table.name.plain(), what)));
+    let sees_all = green.role.superuser || green.role.bypass_rls;
+    if let Some(blue) = facts.blue.as_ref().filter(|_| view::clone_is_to_come(plan, facts) && !sees_all) {
+        let forced = blue.forced_row_security.iter().filter(|table| view::is_selected(plan, table));
+        let what = "the clone will have its policies bind the owner too, and so our role";
+        seen.extend(forced.map(|table| Seen::green(table.plain(), what)));
     }
     seen
+}
+
+pub(super) fn role_missing(plan: &Plan, facts: &Facts) -> Vec<Seen> {
+    let Some((blue, green)) = view::both(facts).filter(|_| view::clone_is_to_come(plan, facts)) else {
+        return Vec::new();
+    };
+    let missing = blue.roles_named.iter().filter(|(role, _)| !green.roles.contains(role));
+    missing
+        .map(|(role, how)| {
+            Seen::green(format!("role {role}"), format!("it {how} on blue, and green has no such role"))
+        })
+        .collect()
+}
+
+pub(super) fn event_trigger(plan: &Plan, facts: &Facts) -> Vec<Seen> {
+    let Some((blue, green)) = view::both(facts).filter(|_| view::clone_is_to_come(plan, facts)) else {
+        return Vec::new();
+    };
+    let fires = |name: &String| {
+        Seen::blue(
+            format!("event trigger {name}"),
+            "the clone brings it to green, where it fires on the DDL that we run",
+        )
+    };
+    let refused = |name: &String| {
+        let what = format!("the clone brings it to green, where {} may not make it", green.role.name);
+        Seen::blue(format!("event trigger {name}"), what)
+    };
+    blue.event_triggers
+        .iter()
+        .map(|name| if green.role.superuser { fires(name) } else { refused(name) })
+        .collect()
 }

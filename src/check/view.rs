@@ -41,6 +41,11 @@ pub(super) fn attempt_is_on(facts: &Facts) -> bool {
     facts.green.as_ref().and_then(|green| green.ours.as_ref()).is_some_and(|ours| ours.attempt.is_some())
 }
 
+/// Whether green's schema is still to be cloned from blue.
+pub(super) fn clone_is_to_come(plan: &Plan, facts: &Facts) -> bool {
+    plan.schema.from == SchemaFrom::Blue && !attempt_is_on(facts)
+}
+
 /// Both servers, when both were looked at.
 pub(super) fn both(facts: &Facts) -> Option<(&ServerFacts, &ServerFacts)> {
     facts.blue.as_ref().zip(facts.green.as_ref())

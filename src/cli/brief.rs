@@ -4,7 +4,12 @@ use crate::ddl;
 use crate::error::{Error, Kind, Result};
 use crate::finding::{Finding, any_blocking};
 use crate::journey::session::{Brief, stopped_by};
-use crate::plan::{MigrationKind, load, validate};
+use crate::plan::{
+    MigrationKind, Plan,
+    load::{self, Loaded, SqlFile},
+    validate,
+    variables::UnsetVariable,
+};
 use std::path::{Path, PathBuf};
 
 /// Which plan.
@@ -20,13 +25,45 @@ pub struct PlanFile {
 /// # Errors
 /// [`Kind::Plan`] when a file cannot be read or does not parse, with the line and a caret.
 pub fn read(path: &Path) -> Result<(Brief, Vec<Finding>)> {
-    let loaded = load::load(path, &|name| std::env::var(name).ok())?;
+    let loaded = load::load(path, &environment)?;
+    let sql_files = read_sql(&loaded)?;
     let findings = validate::validate(&loaded.plan);
-    let sql_files = load::load_sql(&loaded.plan, &loaded.base_dir)?;
-    if let Some(error) = sql_files.iter().find_map(ddl::explain_error) {
-        return Err(error);
-    }
     Ok((Brief { plan: loaded.plan, sql_files, fingerprint: None }, findings))
+}
+
+/// A plan that is shown and not run; nothing that connects takes one.
+pub struct Sketch {
+    /// The plan; a value that nobody has is its own placeholder.
+    pub plan: Plan,
+    /// Its SQL files.
+    pub sql_files: Vec<SqlFile>,
+    /// Of the plan alone, and a note for each variable that is not set.
+    pub findings: Vec<Finding>,
+    /// The variables that are not set.
+    pub unset: Vec<UnsetVariable>,
+}
+
+/// As [`read`], without demanding the environment variables of those who run the plan.
+///
+/// # Errors
+/// As [`read`].
+pub fn sketch(path: &Path) -> Result<Sketch> {
+    let load::Sketch { loaded, unset } = load::sketch(path, &environment)?;
+    let sql_files = read_sql(&loaded)?;
+    let findings = validate::validate_sketch(&loaded.plan, &unset);
+    Ok(Sketch { plan: loaded.plan, sql_files, findings, unset })
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn read_sql(loaded: &Loaded) -> Result<Vec<SqlFile>> {
+    let sql_files = load::load_sql(&loaded.plan, &loaded.base_dir)?;
+    match sql_files.iter().find_map(ddl::explain_error) {
+        Some(error) => Err(error),
+        None => Ok(sql_files),
+    }
 }
 
 /// As [`read`], refusing a plan that contradicts itself or asks for what is not built yet.

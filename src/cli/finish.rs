@@ -25,6 +25,7 @@ pub async fn run(args: FinishArgs, ui: &Ui) -> Result<ExitCode> {
     if brief.plan.kind == MigrationKind::InPlace {
         return finish_in_place(&brief, ui).await;
     }
+    finish::look_first(&brief).await?;
     if !ui.confirm("Remove the way back: slots, publications, queue, journal?")? {
         return Ok(ExitCode::SUCCESS);
     }
@@ -37,6 +38,7 @@ pub async fn run(args: FinishArgs, ui: &Ui) -> Result<ExitCode> {
 }
 
 async fn finish_in_place(brief: &Brief, ui: &Ui) -> Result<ExitCode> {
+    in_place::look_before_finish(&brief.plan).await?;
     if !ui.confirm("Remove our records? `migrate apply` could then run the same plan once more")? {
         return Ok(ExitCode::SUCCESS);
     }

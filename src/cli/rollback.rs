@@ -21,13 +21,16 @@ pub struct RollbackArgs {
 
 pub async fn run(args: RollbackArgs, ui: &Ui) -> Result<ExitCode> {
     let brief = brief::read_blue_green(&args.plan.plan, "rollback")?;
-    if args.all && !ui.confirm("Drop the copy on green and everything of ours on both sides?")? {
-        return Ok(ExitCode::SUCCESS);
-    }
     let extent = if args.all { Extent::All } else { Extent::Cutover };
-    if args.all && rollback::remove_rest(&brief.plan).await? {
-        ui.say("an earlier `rollback --all` was cut short; now nothing of ours is left");
-        return Ok(ExitCode::SUCCESS);
+    if extent == Extent::All {
+        rollback::look_first(&brief.plan).await?;
+        if !ui.confirm("Drop the copy on green and everything of ours on both sides?")? {
+            return Ok(ExitCode::SUCCESS);
+        }
+        if rollback::remove_rest(&brief.plan).await? {
+            ui.say("an earlier `rollback --all` was cut short; now nothing of ours is left");
+            return Ok(ExitCode::SUCCESS);
+        }
     }
     let session = Session::open(brief, Wish::TakeOver(rollback::REQUEST), ui.ears()).await?;
     let outcome = rollback::run(&session, extent).await;

@@ -2,6 +2,12 @@
 //!
 //! Reading it is [`crate::pg::catalog`]'s work; judging it is [`crate::check`]'s.
 
+mod locale;
+mod outside;
+
+pub use locale::Collation;
+pub use outside::{OutsideFact, OutsideState};
+
 use crate::pg::{
     lsn::Lsn,
     name::{Ident, TableName},
@@ -38,52 +44,6 @@ pub struct OurNames {
     pub publications: Vec<String>,
 }
 
-/// Something besides the two databases that the plan needs: a program, a pooler, the broker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OutsideFact {
-    /// What was looked at, as an operator would call it: `pg_dump`, `PgBouncer 10.0.0.5:6432`. Never with a secret.
-    pub object: String,
-    /// Which kind of thing, and what was wrong with it, if anything.
-    pub state: OutsideState,
-    /// What was seen: a version, a message of the other side. One sentence or empty; never with a secret.
-    pub detail: String,
-}
-
-/// What was seen of a thing outside. Each state but the `…Good` ones is judged by a check of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OutsideState {
-    /// pg_dump was found and is new enough.
-    PgDumpGood,
-    /// No pg_dump was found.
-    PgDumpMissing,
-    /// pg_dump is of an older major than blue and will refuse it.
-    PgDumpTooOld,
-    /// The pooler answers, and what we need of it is there.
-    PgBouncerGood,
-    /// The admin console cannot be reached.
-    PgBouncerUnreachable,
-    /// The entry pools by session, so PAUSE waits for every client to leave.
-    PgBouncerSessionMode,
-    /// The entry is not in the configuration, or comes from `*` or an `%include`.
-    PgBouncerEntryMissing,
-    /// The configuration file cannot be written, or not replaced in its directory.
-    PgBouncerConfigUnwritable,
-    /// The entry does not lead to blue now.
-    PgBouncerNotOnBlue,
-    /// The broker answers and keeps quorum queues on several nodes.
-    BrokerGood,
-    /// The broker cannot be reached or refuses us.
-    BrokerUnreachable,
-    /// The broker has one node: a lost disk loses the queue.
-    BrokerSingleNode,
-    /// The broker is too old, or does not offer quorum queues.
-    BrokerUnsuitable,
-    /// A program the plan names cannot be run.
-    CommandMissing,
-}
-
 /// One database and its server.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,12 +60,33 @@ pub struct ServerFacts {
     pub database_oid: u32,
     /// Its encoding, e.g. `UTF8`.
     pub encoding: String,
+    /// How its texts are sorted.
+    #[serde(default)]
+    pub collation: Collation,
+    /// Partitioned tables whose ranges are cut along the database's order of texts, sorted.
+    #[serde(default)]
+    pub text_ranges: Vec<TableName>,
+    /// By how much the server's clock is ahead of ours, give or take half a round trip.
+    #[serde(default)]
+    pub clock_ahead_ms: i64,
     /// `pg_is_in_recovery()`.
     pub in_recovery: bool,
     /// The role we are.
     pub role: RoleFacts,
+    /// The roles of the server, sorted.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// Roles that objects of this database name, and how: `owns objects`, `is granted rights`, `is named by a policy`.
+    #[serde(default)]
+    pub roles_named: BTreeMap<String, String>,
     /// `pg_settings`, as far as a check reads them.
     pub settings: BTreeMap<String, String>,
+    /// What `alter database … set` and `alter role … in database … set` say: `search_path`, `role app: search_path`.
+    #[serde(default)]
+    pub database_settings: BTreeMap<String, String>,
+    /// Event triggers that are enabled, extensions' left out, sorted.
+    #[serde(default)]
+    pub event_triggers: Vec<String>,
     /// Relations outside the system schemas, extensions' and ours left out; sorted by name.
     pub tables: Vec<Table>,
     /// Sequences, sorted by name.
@@ -115,6 +96,9 @@ pub struct ServerFacts {
     /// Views, sorted by name.
     #[serde(default)]
     pub views: Vec<TableName>,
+    /// Tables whose policies bind their owner too (FORCE ROW LEVEL SECURITY), sorted.
+    #[serde(default)]
+    pub forced_row_security: Vec<TableName>,
     /// Columns whose type has no equality operator (json, point, …), sorted.
     #[serde(default)]
     pub incomparable_columns: Vec<IncomparableColumn>,
@@ -229,13 +213,13 @@ pub struct Table {
     pub indexes: Vec<Index>,
     /// Constraints, sorted by name.
     pub constraints: Vec<Constraint>,
-    /// User triggers enabled for replica sessions or always.
+    /// User triggers and rules enabled for replica sessions or always.
     pub replica_triggers: Vec<Ident>,
     /// The partitioned table or inheritance parent this belongs to.
     pub parent: Option<TableName>,
     /// Whether `parent` is a partitioned table's, rather than plain inheritance.
     pub is_partition: bool,
-    /// `relrowsecurity`.
+    /// Whether policies may hide rows from our role: `row_security_active`, so of an owner only when they are forced.
     pub row_security: bool,
     /// Whether our role owns it, directly or through membership.
     pub owned_by_us: bool,

@@ -2,14 +2,15 @@
 
 use super::{
     report::{self, Report},
-    session::Session,
+    session::{self, Brief, Session},
 };
-use crate::engine::state;
+use crate::engine::{Record, journal, state};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::{name::Ident, replication::ReplicationConn};
 use crate::plan::Side;
 use crate::revocation::{broker::Queues, message::Context};
-use crate::runbook::PhaseName;
+use crate::runbook::{PhaseName, Runbook, blue_green};
+use crate::step::attempt::Attempt;
 
 /// Removes our slots, publications and queue, green's gate and our schema on green; returns the report, which cannot be
 /// asked for any more after that.
@@ -23,13 +24,7 @@ use crate::runbook::PhaseName;
 /// Run it again. Green's schema, with the journal, goes last.
 pub async fn run(session: &Session) -> Result<Report> {
     let world = &session.world;
-    let engine = session.engine().await?;
-    for name in [PhaseName::Switch, PhaseName::Settle] {
-        if !engine.record().is_done(session.runbook.phase(name)) {
-            return Err(Error::new(Kind::Request, "the cutover is not through, so there is nothing to finish")
-                .hint("`migrate cutover` goes on; `migrate rollback --all` removes everything and goes back to blue"));
-        }
-    }
+    refuse_unless_through(&session.runbook, session.engine().await?.record())?;
     let report = {
         let (blue, green) = (world.client(Side::Blue).await?, world.client(Side::Green).await?);
         report::read(&green, Some(&blue), &world.plan, &session.pin).await?
@@ -53,6 +48,30 @@ pub async fn run(session: &Session) -> Result<Report> {
     world.prove_lease().await?;
     state::drop(&*world.client(Side::Green).await?, Side::Green).await?;
     Ok(report)
+}
+
+/// Whether there is anything to finish, told before the operator is asked. Reads green only, and needs no lease.
+///
+/// # Errors
+/// [`Kind::Request`] when nothing has begun, or the cutover is not through.
+pub async fn look_first(brief: &Brief) -> Result<()> {
+    let plan = &brief.plan;
+    let (_, green_info) = session::connections(plan)?;
+    let green = session::reach(Side::Green, &green_info, "finish").await?;
+    let pin = session::begun(&green, plan).await?.ok_or_else(|| session::nothing_begun(plan))?;
+    let attempt = Attempt::new(&plan.name, pin.attempt);
+    let runbook = blue_green::build(plan, &pin.blue_facts, &attempt, &brief.sql_files);
+    let record = Record::replay(&journal::read(&green, pin.attempt).await?)?;
+    refuse_unless_through(&runbook, &record)
+}
+
+fn refuse_unless_through(runbook: &Runbook, record: &Record) -> Result<()> {
+    let phases = [PhaseName::Switch, PhaseName::Settle];
+    if phases.into_iter().all(|name| record.is_done(runbook.phase(name))) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Request, "the cutover is not through, so there is nothing to finish")
+        .hint("`migrate cutover` goes on; `migrate rollback --all` removes everything and goes back to blue"))
 }
 
 async fn drop_slots(session: &Session) -> Result<()> {

@@ -85,14 +85,7 @@ pub async fn report(plan: &Plan) -> Result<Report> {
 /// Run it again: our schema goes as a whole or not at all.
 pub async fn finish(plan: &Plan) -> Result<Report> {
     let client = reach(plan, "lease").await?;
-    let Some(Last { pin, ended }) = last(&client, plan).await? else { return Err(nothing_begun(plan)) };
-    if !ended {
-        return Err(Error::new(
-            Kind::Request,
-            "not all of the plan is applied, so there is nothing to finish",
-        )
-        .hint("`migrate apply` goes on; `migrate status` tells how far it is"));
-    }
+    let pin = ended(&client, plan).await?;
     let report = report_of(&client, plan, &pin).await?;
     let holder = format!("finish (process {})", std::process::id());
     let info = ConnInfo::parse(plan.blue.url.expose())?;
@@ -103,6 +96,26 @@ pub async fn finish(plan: &Plan) -> Result<Report> {
     let outcome = dropped.await;
     keeper.release().await;
     outcome.map(|()| report)
+}
+
+/// Whether there is anything to finish, told before the operator is asked. Reads only.
+///
+/// # Errors
+/// [`Kind::Request`] when nothing has begun, or not all is applied.
+pub async fn look_before_finish(plan: &Plan) -> Result<()> {
+    ended(&reach(plan, "finish").await?, plan).await.map(drop)
+}
+
+/// The last attempt, which must be at its end.
+async fn ended(client: &Client, plan: &Plan) -> Result<InPlacePin> {
+    match last(client, plan).await? {
+        None => Err(nothing_begun(plan)),
+        Some(Last { ended: false, .. }) => {
+            Err(Error::new(Kind::Request, "not all of the plan is applied, so there is nothing to finish")
+                .hint("`migrate apply` goes on; `migrate status` tells how far it is"))
+        }
+        Some(Last { pin, .. }) => Ok(pin),
+    }
 }
 
 async fn reach(plan: &Plan, purpose: &str) -> Result<Client> {

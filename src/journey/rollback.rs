@@ -16,6 +16,7 @@ use crate::pg::connect;
 use crate::plan::{Plan, Side};
 use crate::runbook::PhaseName;
 use crate::step::fence_blue::gate_state;
+use tokio_postgres::Client;
 
 /// How far back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,19 @@ pub async fn run(session: &Session, extent: Extent) -> Result<()> {
     Ok(())
 }
 
+/// Whether there is anything for a `rollback --all` to remove, told before the operator is asked. Reads only.
+///
+/// # Errors
+/// [`crate::error::Kind::Request`] when nothing has begun.
+pub async fn look_first(plan: &Plan) -> Result<()> {
+    let (_, green_info) = session::connections(plan)?;
+    let green = session::reach(Side::Green, &green_info, "rollback").await?;
+    if session::begun(&green, plan).await?.is_some() || left_on_blue(plan, &green).await?.is_some() {
+        return Ok(());
+    }
+    Err(session::nothing_begun(plan))
+}
+
 /// Removes what a `rollback --all` left that died between its last two effects: our schema on blue, with an open gate
 /// and no migration on green. Says whether there was any.
 ///
@@ -67,14 +81,7 @@ pub async fn run(session: &Session, extent: Extent) -> Result<()> {
 pub async fn remove_rest(plan: &Plan) -> Result<bool> {
     let (blue_info, green_info) = session::connections(plan)?;
     let green = connect::connect(&green_info, "rollback").await?;
-    if state::find(&green, Side::Green, &plan.name).await?.is_some() {
-        return Ok(false);
-    }
-    let blue = connect::connect(&blue_info, "lease").await?;
-    // After `finish` green is empty of us too, but blue is fenced and must stay so.
-    if state::find(&blue, Side::Blue, &plan.name).await?.is_none() || gate_state(&blue).await? != "OPEN" {
-        return Ok(false);
-    }
+    let Some(blue) = left_on_blue(plan, &green).await? else { return Ok(false) };
     let holder = format!("rollback (process {})", std::process::id());
     let keeper = Keeper::take(
         vec![Place { side: Side::Blue, info: blue_info.clone(), client: blue }],
@@ -85,4 +92,17 @@ pub async fn remove_rest(plan: &Plan) -> Result<bool> {
     let blue = connect::connect(&blue_info.acting_as(keeper.epoch()), "rollback").await?;
     state::drop(&blue, Side::Blue).await?;
     Ok(true)
+}
+
+/// A connection to blue, when a `rollback --all` that was cut short left our schema there and none on green.
+async fn left_on_blue(plan: &Plan, green: &Client) -> Result<Option<Client>> {
+    if state::find(green, Side::Green, &plan.name).await?.is_some() {
+        return Ok(None);
+    }
+    let (blue_info, _) = session::connections(plan)?;
+    let blue = session::reach(Side::Blue, &blue_info, "lease").await?;
+    // After `finish` green is empty of us too, but blue is fenced and must stay so.
+    let left =
+        state::find(&blue, Side::Blue, &plan.name).await?.is_some() && gate_state(&blue).await? == "OPEN";
+    Ok(left.then_some(blue))
 }

@@ -7,11 +7,12 @@ use crate::{
     plan::{Side, TableSelection},
 };
 use serde::de::DeserializeOwned;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio_postgres::Client;
 
 const SERVER: &str = include_str!("../../sql/facts/read_server.sql");
 const LISTS: &str = include_str!("../../sql/facts/read_lists.sql");
+const SURROUNDINGS: &str = include_str!("../../sql/facts/read_surroundings.sql");
 const TABLES: &str = include_str!("../../sql/facts/read_tables.sql");
 const SEQUENCES: &str = include_str!("../../sql/facts/read_sequences.sql");
 const INCOMPARABLE: &str = include_str!("../../sql/facts/read_incomparable_columns.sql");
@@ -59,6 +60,8 @@ pub async fn read(client: &Client, side: Side, selection: &TableSelection) -> Re
 async fn read_in_transaction(client: &Client, side: Side, selection: &TableSelection) -> Result<ServerFacts> {
     let mut parts = read_object(client, side, SERVER).await?;
     parts.append(&mut read_object(client, side, LISTS).await?);
+    parts.append(&mut read_object(client, side, SURROUNDINGS).await?);
+    parts.insert("clock_ahead_ms".into(), clock_ahead_ms(client, side).await?.into());
     parts.insert("tables".into(), serde_json::Value::Array(Vec::new()));
     parts.insert("sequences".into(), serde_json::Value::Array(Vec::new()));
     parts.insert("ddl_fingerprint".into(), "".into());
@@ -75,18 +78,29 @@ async fn read_in_transaction(client: &Client, side: Side, selection: &TableSelec
         .map(|table| table.name.clone())
         .collect();
     facts.ddl_fingerprint = ddl_fingerprint(client, &selected).await?;
-    let sees_all_rows = facts.role.superuser || facts.role.bypass_rls;
     let asked = facts.tables.iter_mut().filter(|table| {
         // Finding out that a big table is empty may mean to read it whole, which is not done to blue. With
         // `row_security = off` a table that hides rows from us answers with an error.
         table.kind == TableKind::Plain
             && table.readable
             && (side == Side::Green || table.heap_bytes <= SMALL_TABLE_BYTES)
-            && (sees_all_rows || !table.row_security)
+            && !table.row_security
             && selection.selects(&table.name)
     });
     read_first_rows(client, side, asked.collect()).await?;
     Ok(facts)
+}
+
+/// By how much the server's clock is ahead of this machine's, as it was in the middle of the round trip.
+async fn clock_ahead_ms(client: &Client, side: Side) -> Result<i64> {
+    const SQL: &str = "select (extract(epoch from clock_timestamp()) * 1000)::bigint";
+    let (asked_at, asked) = (SystemTime::now(), Instant::now());
+    let row =
+        client.query_one(SQL, &[]).await.doing(Kind::Server, || format!("{side} does not tell the time"))?;
+    let ours = asked_at + asked.elapsed() / 2;
+    let since_epoch = ours.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ours_ms = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
+    Ok(row.get::<_, i64>(0) - ours_ms)
 }
 
 async fn read_object(

@@ -5,7 +5,8 @@ use super::{
     Plan,
     excerpt::{Spot, excerpt, without_passwords},
     fit::{Misfit, Problem, fit},
-    node::{self, Node, NodeId, Reader, Value},
+    node::{self, Node, NodeId, Reader},
+    variables::{ExpandTrouble, Unexpanded, UnsetVariable, Variables},
 };
 pub use crate::ddl::SqlFile;
 use crate::error::{Doing, Error, Kind, Result};
@@ -33,6 +34,15 @@ pub struct Loaded {
     pub text: String,
 }
 
+/// A plan for reading only: whoever connects somewhere needs a [`Loaded`].
+#[derive(Debug)]
+pub struct Sketch {
+    /// The plan; a value that nobody has is its own placeholder.
+    pub loaded: Loaded,
+    /// Each variable that is not set, once for each field that needs it.
+    pub unset: Vec<UnsetVariable>,
+}
+
 impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The text may hold a password that should have been a variable.
@@ -48,13 +58,27 @@ impl fmt::Debug for Loaded {
 /// # Errors
 /// [`Kind::Plan`], with file, line, column, the line itself and what to do. A variable's value is never in it.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded> {
+    read_plan(path, Variables::required(env)).map(|sketch| sketch.loaded)
+}
+
+/// Reads a plan that will only be shown, where secrets need not be: in CI, say. As [`load`], but a variable that is
+/// not set stands for itself.
+///
+/// # Errors
+/// As [`load`]; also when such a variable is wanted as a number or a word, for which nothing can stand.
+pub fn sketch(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Sketch> {
+    read_plan(path, Variables::optional(env))
+}
+
+fn read_plan(path: &Path, mut variables: Variables<'_>) -> Result<Sketch> {
     let text = read_text(path, PLAN_BYTES_MAX, "plan")?;
-    let plan = parse(&text, &path.display().to_string(), env)?;
+    let plan = parse_with(&text, &path.display().to_string(), &mut variables)?;
     let base_dir = match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
     };
-    Ok(Loaded { plan, path: path.to_owned(), base_dir, text })
+    let loaded = Loaded { plan, path: path.to_owned(), base_dir, text };
+    Ok(Sketch { loaded, unset: variables.unset })
 }
 
 /// Reads a plan from a text; `name` stands for the file in messages.
@@ -62,6 +86,10 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded>
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan> {
+    parse_with(text, name, &mut Variables::required(env))
+}
+
+fn parse_with(text: &str, name: &str, variables: &mut Variables<'_>) -> Result<Plan> {
     let source = Source { text, name };
     let mut tree = source.read_tree()?;
     if let Some((first, key)) = node::duplicate_key(&tree) {
@@ -74,8 +102,13 @@ pub fn parse(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Re
             )
             .hint("keep one of the two"));
     }
-    expand(&mut tree, &mut Vec::new(), env).map_err(|trouble| source.unexpanded(&trouble))?;
-    fit(&tree).map_err(|misfit| source.misfit(&misfit))
+    variables.expand(&mut tree, &mut Vec::new()).map_err(|trouble| source.unexpanded(&trouble))?;
+    fit(&tree).map_err(|misfit| {
+        match variables.unset.iter().find(|variable| Some(variable.at) == misfit.at) {
+            Some(variable) => source.no_stand_in(variable),
+            None => source.misfit(&misfit),
+        }
+    })
 }
 
 /// Reads the plan's SQL files, in the plan's order; a `*` in a path gives its matches in name order.
@@ -174,81 +207,6 @@ fn read_text(path: &Path, bytes_max: u64, what: &str) -> Result<String> {
     })
 }
 
-/// Why a variable could not be replaced.
-struct Unexpanded {
-    at: NodeId,
-    field: String,
-    what: ExpandTrouble,
-}
-
-enum ExpandTrouble {
-    NotSet(String),
-    Malformed,
-}
-
-fn expand(
-    node: &mut Node,
-    path: &mut Vec<String>,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> std::result::Result<(), Unexpanded> {
-    match &mut node.value {
-        Value::Text(written) if written.contains("${") => {
-            let value = expand_text(written, env).map_err(|what| Unexpanded {
-                at: node.id,
-                field: path.concat(),
-                what,
-            })?;
-            node.value = Value::Expanded { written: written.clone(), value };
-        }
-        Value::List(items) => {
-            for (at, item) in items.iter_mut().enumerate() {
-                path.push(format!("[{at}]"));
-                expand(item, path, env)?;
-                path.pop();
-            }
-        }
-        Value::Map(entries) => {
-            for (key, value) in entries {
-                let dot = if path.is_empty() { "" } else { "." };
-                path.push(format!("{dot}{}", key.as_key().unwrap_or("?")));
-                expand(value, path, env)?;
-                path.pop();
-            }
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-fn expand_text(
-    written: &str,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> std::result::Result<String, ExpandTrouble> {
-    let mut value = String::new();
-    let mut rest = written;
-    while let Some(at) = rest.find("${") {
-        let (before, from) = rest.split_at(at);
-        if let Some(before) = before.strip_suffix('$') {
-            value.push_str(before);
-            value.push_str("${");
-            rest = &from[2..];
-            continue;
-        }
-        value.push_str(before);
-        let end = from.find('}').ok_or(ExpandTrouble::Malformed)?;
-        let name = &from[2..end];
-        let well_formed = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-            && name.starts_with(|c: char| !c.is_ascii_digit());
-        if !well_formed {
-            return Err(ExpandTrouble::Malformed);
-        }
-        value.push_str(&env(name).ok_or_else(|| ExpandTrouble::NotSet(name.to_owned()))?);
-        rest = &from[end + 1..];
-    }
-    value.push_str(rest);
-    Ok(value)
-}
-
 /// The text we read, for messages.
 struct Source<'a> {
     text: &'a str,
@@ -320,6 +278,19 @@ impl Source<'_> {
                 .error(spot, format!("`{field}` holds a `${{` that is not a variable"))
                 .hint("write ${NAME} with letters, digits and `_`, or `$${` for a literal `${`"),
         }
+    }
+
+    /// A number or a word is wanted, and the variable that holds it is not set.
+    fn no_stand_in(&self, variable: &UnsetVariable) -> Error {
+        let UnsetVariable { name, field, at } = variable;
+        self.error(
+            self.spot_of(*at),
+            format!("`{field}` needs the environment variable {name}, which is not set"),
+        )
+        .hint(format!(
+            "export {name}: without it a text can be shown as `{}`, but this is no text",
+            variable.placeholder()
+        ))
     }
 
     fn misfit(&self, misfit: &Misfit) -> Error {
@@ -430,6 +401,28 @@ mod tests {
         let text = format!("{SMALLEST}replicate: {{ workers: \"${{N}}\" }}\n");
         let plan = parse(&text, "plan.yaml", &|_| Some("4".into())).unwrap();
         assert_eq!(plan.replicate.workers, Some(4));
+    }
+
+    #[test]
+    fn in_a_sketch_an_unset_variable_stands_for_itself() {
+        let text = format!("{SMALLEST}schema: {{ sql: [\"a/${{DIR}}/${{SECRET}}.sql\"] }}\n")
+            .replace("url: x", "url: \"${BLUE_URL}\"");
+        let env = |name: &str| (name == "SECRET").then(|| "hunter2".to_owned());
+        let mut variables = Variables::optional(&env);
+        let plan = parse_with(&text, "plan.yaml", &mut variables).unwrap();
+        assert_eq!(plan.blue.url.expose(), "${BLUE_URL}");
+        assert_eq!(plan.schema.sql, ["a/${DIR}/hunter2.sql"]);
+        let unset: Vec<_> =
+            variables.unset.iter().map(|one| (one.name.as_str(), one.field.as_str())).collect();
+        assert_eq!(unset, [("BLUE_URL", "blue.url"), ("DIR", "schema.sql[0]")]);
+    }
+
+    #[test]
+    fn nothing_stands_for_a_number() {
+        let text = format!("{SMALLEST}replicate: {{ workers: \"${{N}}\" }}\n");
+        let error = parse_with(&text, "plan.yaml", &mut Variables::optional(&|_| None)).unwrap_err();
+        let wanted = "plan.yaml:5:23: `replicate.workers` needs the environment variable N, which is not set";
+        assert_eq!(error.what.lines().next(), Some(wanted));
     }
 
     #[test]

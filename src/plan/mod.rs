@@ -1,9 +1,9 @@
 //! What the operator wrote: one YAML file, as data.
 //!
 //! [`types`] is the shape, [`load`] reads it (and is the only file that reads anything, and the only user of the YAML
-//! crate), [`node`] and [`fit`] turn its YAML into the shape and say where it does not fit, [`validate`] says what
-//! contradicts itself or is not built yet, [`quantity`] are durations and sizes with their units, [`schema`] tells
-//! editors and readers the shape.
+//! crate), [`node`] and [`fit`] turn its YAML into the shape and say where it does not fit, [`variables`] are its
+//! `${NAME}`, [`validate`] says what contradicts itself or is not built yet, [`quantity`] are durations and sizes with
+//! their units, [`schema`] tells editors and readers the shape.
 
 pub mod excerpt;
 pub mod fit;
@@ -14,5 +14,6 @@ pub mod quantity;
 pub mod schema;
 pub mod types;
 pub mod validate;
+pub mod variables;
 
 pub use types::*;

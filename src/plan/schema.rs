@@ -34,7 +34,7 @@ pub fn reference() -> String {
     page.trim_end().to_owned() + "\n"
 }
 
-const INTRODUCTION: &str = "<!-- Generated from src/plan/types.rs; do not edit. UPDATE_GENERATED=1 with the tests writes it anew. -->
+const INTRODUCTION: &str = "<!-- Generated from src/plan/types; do not edit. UPDATE_GENERATED=1 with the tests writes it anew. -->
 # The plan
 
 A plan is one YAML file. Begin it with `# yaml-language-server: $schema=schema.json` (the path of `plans/schema.json`)
@@ -42,7 +42,8 @@ and an editor will complete and check it.
 
 * Unknown, missing and duplicate keys and wrong types are refused with line and column.
 * `${NAME}` in a value is replaced by the environment variable of that name after the YAML was parsed, so that a value
-  cannot change the structure. A variable that is not set is an error. `$${` is a literal `${`. Keys are not expanded.
+  cannot change the structure. A variable that is not set is an error, save in `plan --offline` and `plan
+  --facts`, where it stands for itself. `$${` is a literal `${`. Keys are not expanded.
 * Durations and sizes have a unit: `200ms`, `5s`, `10m`, `72h`, `3d`; `512B`, `64kB`, `1MB`, `20GB`, `1TB`, in powers of 1024.
 * A field whose part is not built yet is refused with the code `NOT_YET`, never ignored.
 

@@ -1,9 +1,16 @@
 //! The shape of a plan. The doc comments are the plan reference and the JSON Schema.
 
-use super::quantity::{Size, Span};
-use crate::pg::name::{Ident, TableName};
+mod cutover;
+mod revocation;
+mod secret;
+
+pub use cutover::{Cutover, Gate, PAUSE_LONGEST, PgBouncer, Reverse, Route, RouteCommand, Soak, SoakFailure};
+pub use revocation::{ChangeOp, ReplayEffect, ReplayUpdate, RevocationRule, RevocationWhen, SameTx};
+pub use secret::Secret;
+
+use super::quantity::Size;
+use crate::pg::name::TableName;
 use schemars::JsonSchema;
-use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -190,86 +197,6 @@ pub struct TableMap {
     pub to: Option<TableName>,
 }
 
-/// What counts as a revocation.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RevocationRule {
-    /// Names the rule in messages and reports.
-    pub name: String,
-    /// The table of blue whose changes are looked at.
-    pub table: TableName,
-    /// Which changes are revocations.
-    pub when: RevocationWhen,
-    /// The columns that name the revoked row. They must be part of the table's replica identity.
-    pub key: Vec<Ident>,
-    /// What the revocation does to green.
-    pub replay: ReplayEffect,
-    /// A query on green, `$1`… being the key columns as text, that finds a row while the revoked thing is still valid. It must find nothing at the end.
-    pub valid: String,
-}
-
-/// Which changes are revocations.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RevocationWhen {
-    /// The kind of change.
-    pub op: ChangeOp,
-    /// SQL over the old row. An old value that blue's WAL does not carry counts as a match.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub old: Option<String>,
-    /// SQL over the new row.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub new: Option<String>,
-    /// Not a revocation when the same transaction also makes this change: a token rotation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unless_same_tx: Option<SameTx>,
-}
-
-/// A change of the same table in the same transaction, with the same value in one column.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SameTx {
-    /// The kind of the other change.
-    pub op: ChangeOp,
-    /// The column that must be equal in both.
-    #[serde(rename = "match")]
-    pub match_column: Ident,
-}
-
-/// A kind of row change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ChangeOp {
-    /// INSERT.
-    Insert,
-    /// UPDATE.
-    Update,
-    /// DELETE.
-    Delete,
-}
-
-/// What a revocation does to green: exactly one of the two.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReplayEffect {
-    /// Delete the row with that key from this table.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delete: Option<TableName>,
-    /// Set columns of the row with that key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub update: Option<ReplayUpdate>,
-}
-
-/// Columns to set on the revoked row.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReplayUpdate {
-    /// The table of green.
-    pub table: TableName,
-    /// Column to constant SQL expression.
-    pub set: BTreeMap<String, String>,
-}
-
 /// Settings changed for the window and put back after it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -298,114 +225,6 @@ pub struct Command {
     pub command: Vec<String>,
 }
 
-/// The switch.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Cutover {
-    /// The longest clients may be held; if the fence is not up by then, everything goes back and they go on.
-    pub pause_max: Span,
-    /// What sends clients to blue or green.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub route: Option<Route>,
-    /// Conditions that must hold before the pause.
-    pub gates: Vec<Gate>,
-    /// The oldest open transaction on blue we begin with.
-    pub transaction_age_max: Span,
-    /// What sequences on green are moved past blue's value by, in steps of their increment.
-    pub sequence_gap: u32,
-    /// The watched time after the switch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub soak: Option<Soak>,
-    /// Keeps blue supplied with green's writes, for a rollback after the switch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reverse: Option<Reverse>,
-}
-
-impl Default for Cutover {
-    fn default() -> Cutover {
-        Cutover {
-            pause_max: Span(std::time::Duration::from_secs(5)),
-            route: None,
-            gates: Vec::new(),
-            transaction_age_max: Span(std::time::Duration::from_secs(10)),
-            sequence_gap: 1000,
-            soak: None,
-            reverse: None,
-        }
-    }
-}
-
-/// What sends clients to blue or green: exactly one of the two.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Route {
-    /// Every PgBouncer instance in front of the database.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pgbouncer: Option<Vec<PgBouncer>>,
-    /// Commands of the operator's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<RouteCommand>,
-}
-
-/// One PgBouncer instance.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PgBouncer {
-    /// Connection string of the admin console: `host=… port=6432 user=… dbname=pgbouncer`.
-    pub admin: Secret,
-    /// The entry under `[databases]` that clients connect to.
-    pub database: String,
-    /// Path of its configuration file on this machine.
-    pub config: String,
-    /// Where green is, as this pooler reaches it: `host=… port=… dbname=…`; nothing else of the entry changes.
-    pub to: String,
-}
-
-/// Commands that move clients. Each gets `MIGRATE_PLAN` and `MIGRATE_EPOCH` in its environment, must be idempotent, and has `deadline` to finish.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RouteCommand {
-    /// Holds clients.
-    pub pause: Vec<String>,
-    /// Sends them to green.
-    pub to_green: Vec<String>,
-    /// Sends them to blue.
-    pub to_blue: Vec<String>,
-    /// Lets them go on.
-    pub resume: Vec<String>,
-    /// Exits 0 when clients are sent to green.
-    pub prove: Vec<String>,
-    /// How long each may take.
-    pub deadline: Span,
-}
-
-/// A condition: exactly one of `lag_max`, `sql`, `http`, `command`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Gate {
-    /// The most bytes of WAL green may be behind.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lag_max: Option<Size>,
-    /// A query of one row and one column.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sql: Option<String>,
-    /// The side `sql` runs on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub on: Option<Side>,
-    /// What `sql` must return, as text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expect: Option<String>,
-    /// A URL to get.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub http: Option<String>,
-    /// The status `http` must answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<u16>,
-    /// A program that must exit 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub command: Option<Vec<String>>,
-}
-
 /// Blue or green.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -425,71 +244,6 @@ impl fmt::Display for Side {
     }
 }
 
-/// The watched time after the switch.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Soak {
-    /// How long.
-    #[serde(rename = "for")]
-    pub length: Span,
-    /// How often the gates are looked at.
-    pub every: Span,
-    /// Conditions.
-    #[serde(default)]
-    pub gates: Vec<Gate>,
-    /// What a failing gate does.
-    pub on_failure: SoakFailure,
-}
-
-/// What a failing gate does during the soak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SoakFailure {
-    /// Stop and say so; green stays open.
-    Stop,
-    /// Ask the operator.
-    Ask,
-    /// Go back to blue over the reverse stream.
-    Rollback,
-}
-
-/// Green's writes carried back to blue.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Reverse {
-    /// How long after the switch.
-    pub keep: Span,
-}
-
-/// A string that may hold a secret. It is never shown: not by `Debug`, not in a saved plan or a fingerprint.
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Secret(#[schemars(with = "String")] SecretString);
-
-impl Secret {
-    /// Wraps a string.
-    pub fn new(text: impl Into<String>) -> Secret {
-        Secret(SecretString::from(text.into()))
-    }
-
-    /// The string itself. Use it to connect, and for nothing else.
-    pub fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("«secret»")
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("«secret»")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -504,12 +258,5 @@ mod tests {
         assert!(!selection.selects(&TableName::new("public", "schema_migration")));
         assert!(selection.selects(&TableName::new("app", "t_1_x")));
         assert!(!selection.selects(&TableName::new("app", "t_1_y")));
-    }
-
-    #[test]
-    fn a_secret_is_never_shown() {
-        let database = Database { url: Secret::new("postgresql://u:hunter2@h/db") };
-        assert!(!format!("{database:?}").contains("hunter2"));
-        assert!(!serde_json::to_string(&database).unwrap().contains("hunter2"));
     }
 }

@@ -1,16 +1,16 @@
 //! What contradicts itself in a plan, seen from the plan alone. Pure.
 
-use super::{
-    ChangeOp, Cutover, Gate, MigrationKind, Plan, Replicate, RevocationRule, Route, Soak, not_yet::not_yet,
-};
+mod cutover;
+mod revocations;
+
+use super::{Cutover, MigrationKind, Plan, Replicate, not_yet::not_yet, variables::UnsetVariable};
 use crate::finding::{Finding, Place, Severity};
+use cutover::cutover;
+use revocations::revocations;
 use serde::Serialize;
-use std::{collections::BTreeSet, time::Duration};
 
 /// The schema that is ours, on both sides.
 const OUR_SCHEMA: &str = "migrate";
-/// Longer than this, a pooler gives up on waiting clients by itself (PgBouncer's `query_wait_timeout` is 120 s).
-const PAUSE_WORTH_A_WARNING: Duration = Duration::from_secs(60);
 
 /// Every contradiction of a plan, and every field whose part is not built yet; empty when it may be built from.
 pub fn validate(plan: &Plan) -> Vec<Finding> {
@@ -26,6 +26,30 @@ pub fn validate(plan: &Plan) -> Vec<Finding> {
     not_yet(plan, &mut notes);
     notes.0
 }
+
+/// As [`validate`], of a plan in which variables that are not set stand for themselves: what only a value could tell
+/// is left out where there is none, and a note says which variables those are.
+pub fn validate_sketch(plan: &Plan, unset: &[UnsetVariable]) -> Vec<Finding> {
+    let is_unknown = |place: &Place| match place {
+        Place::Plan { field } => unset.iter().any(|variable| variable.field == *field),
+        _ => false,
+    };
+    let mut notes = Notes(validate(plan));
+    notes.0.retain(|finding| !(JUDGE_A_VALUE.contains(&finding.code.as_str()) && is_unknown(&finding.place)));
+    for variable in unset {
+        notes.add(
+            Severity::Info,
+            "VARIABLE_UNSET",
+            &variable.field,
+            format!("{} is not set, so `{}` stands for itself", variable.name, variable.placeholder()),
+            "nothing, to read the plan; every command that connects needs them",
+        );
+    }
+    notes.0
+}
+
+/// The codes that judge one value by itself.
+const JUDGE_A_VALUE: [&str; 3] = ["BAD_NAME", "BAD_PATTERN", "BAD_VALUE"];
 
 /// The findings of a plan, gathered.
 #[derive(Default)]
@@ -233,253 +257,6 @@ fn tables(replicate: &Replicate, notes: &mut Notes) {
     }
 }
 
-fn revocations(rules: &[RevocationRule], notes: &mut Notes) {
-    let mut names = BTreeSet::new();
-    for (at, rule) in rules.iter().enumerate() {
-        let field = format!("revocations[{at}]");
-        if !is_name(&rule.name) {
-            let what = format!("`{}` cannot name a rule", rule.name);
-            notes.block("BAD_NAME", format!("{field}.name"), what, NAME_HELP);
-        }
-        if !names.insert(&rule.name) {
-            let what = format!("two rules are named `{}`", rule.name);
-            notes.block("CONTRADICTION", format!("{field}.name"), what, "give each rule a name of its own");
-        }
-        let reserved = [Some(&rule.table), rule.replay.delete.as_ref()];
-        if reserved.into_iter().flatten().any(|table| table.schema.as_str() == OUR_SCHEMA) {
-            notes.block(
-                "RESERVED_SCHEMA",
-                &field,
-                "a rule cannot concern schema `migrate`",
-                "name a table of the application",
-            );
-        }
-        revocation_key(rule, &field, notes);
-        revocation_change(rule, &field, notes);
-        notes.exactly_one(
-            &format!("{field}.replay"),
-            &[("delete", rule.replay.delete.is_some()), ("update", rule.replay.update.is_some())],
-        );
-        if rule.replay.update.as_ref().is_some_and(|update| update.set.is_empty()) {
-            notes.block(
-                "BAD_VALUE",
-                format!("{field}.replay.update.set"),
-                "the update sets nothing",
-                "give at least one column",
-            );
-        }
-    }
-}
-
-fn revocation_key(rule: &RevocationRule, field: &str, notes: &mut Notes) {
-    let distinct: BTreeSet<_> = rule.key.iter().collect();
-    if rule.key.is_empty() || distinct.len() < rule.key.len() {
-        notes.block(
-            "BAD_VALUE",
-            format!("{field}.key"),
-            "the key is empty or names a column twice",
-            "name each column that identifies the revoked row once",
-        );
-    }
-    for number in 1..=rule.key.len() {
-        if !mentions_parameter(&rule.valid, number) {
-            notes.block(
-                "BAD_VALUE",
-                format!("{field}.valid"),
-                format!("the query does not use ${number}, so it does not look for the revoked row"),
-                "use one parameter for each column of `key`, in its order",
-            );
-        }
-    }
-}
-
-/// Whether `$number` stands in the text, not as the beginning of a longer number.
-fn mentions_parameter(sql: &str, number: usize) -> bool {
-    let parameter = format!("${number}");
-    sql.match_indices(&parameter)
-        .any(|(at, _)| !sql[at + parameter.len()..].starts_with(|c: char| c.is_ascii_digit()))
-}
-
-fn revocation_change(rule: &RevocationRule, field: &str, notes: &mut Notes) {
-    let without = |key: &str, there: bool, op: &str, notes: &mut Notes| {
-        if there {
-            notes.block(
-                "CONTRADICTION",
-                format!("{field}.when.{key}"),
-                format!("{op} has no {key} row"),
-                format!("remove `{key}`"),
-            );
-        }
-    };
-    match rule.when.op {
-        ChangeOp::Insert => without("old", rule.when.old.is_some(), "an insert", notes),
-        ChangeOp::Delete => without("new", rule.when.new.is_some(), "a delete", notes),
-        ChangeOp::Update => {}
-    }
-}
-
-fn cutover(cutover: &Cutover, notes: &mut Notes) {
-    let pause = cutover.pause_max;
-    if pause.0 < Duration::from_millis(100) {
-        let what = format!("no switch fits into {pause}");
-        notes.block("BAD_VALUE", "cutover.pause_max", what, "allow a second or more; the default is 5s");
-    } else if pause.0 > PAUSE_WORTH_A_WARNING {
-        let what = format!("clients may be held for {pause}, and may give up before");
-        notes.add(
-            Severity::Warning,
-            "LONG_PAUSE",
-            "cutover.pause_max",
-            what,
-            "a switch takes well under a second; allow some seconds",
-        );
-    }
-    if cutover.transaction_age_max.0.is_zero() {
-        notes.block(
-            "BAD_VALUE",
-            "cutover.transaction_age_max",
-            "no transaction is 0ms old",
-            "allow some seconds; the default is 10s",
-        );
-    }
-    if cutover.sequence_gap == 0 {
-        notes.block(
-            "BAD_VALUE",
-            "cutover.sequence_gap",
-            "without a gap, numbers taken on blue at the last moment come again on green",
-            "leave it out (1000), or more than is taken in a minute",
-        );
-    }
-    if let Some(route) = &cutover.route {
-        route_choice(route, notes);
-    }
-    gates("cutover.gates", &cutover.gates, notes);
-    if let Some(soak) = &cutover.soak {
-        soak_times(soak, notes);
-        gates("cutover.soak.gates", &soak.gates, notes);
-    }
-}
-
-fn soak_times(soak: &Soak, notes: &mut Notes) {
-    if soak.every.0.is_zero() || soak.every > soak.length {
-        let what = format!("looking every {} does not fit into {}", soak.every, soak.length);
-        notes.block("BAD_VALUE", "cutover.soak.every", what, "look at least once, and not without a pause");
-    }
-}
-
-fn route_choice(route: &Route, notes: &mut Notes) {
-    let field = "cutover.route";
-    notes.exactly_one(
-        field,
-        &[("pgbouncer", route.pgbouncer.is_some()), ("command", route.command.is_some())],
-    );
-    if route.pgbouncer.as_ref().is_some_and(Vec::is_empty) {
-        notes.block(
-            "BAD_VALUE",
-            "cutover.route.pgbouncer",
-            "no instance is given",
-            "list every PgBouncer in front of the database",
-        );
-    }
-    let mut seen = BTreeSet::new();
-    for (at, bouncer) in route.pgbouncer.iter().flatten().enumerate() {
-        let field = format!("cutover.route.pgbouncer[{at}]");
-        if !seen.insert((bouncer.admin.expose(), &bouncer.database)) {
-            notes.block("CONTRADICTION", &field, "this entry is in the list twice", "list it once");
-        }
-        if let Some(what) = target_trouble(&bouncer.to) {
-            notes.block(
-                "BAD_VALUE",
-                format!("{field}.to"),
-                what,
-                "write `host=… port=… dbname=…`; user and password stay as they are in the entry",
-            );
-        }
-    }
-    let Some(command) = &route.command else { return };
-    let parts = [
-        ("pause", &command.pause),
-        ("to_green", &command.to_green),
-        ("to_blue", &command.to_blue),
-        ("resume", &command.resume),
-        ("prove", &command.prove),
-    ];
-    for (part, _) in parts.iter().filter(|(_, words)| words.first().is_none_or(String::is_empty)) {
-        notes.block(
-            "BAD_VALUE",
-            format!("cutover.route.command.{part}"),
-            "there is no program",
-            "write a list: the program, then its arguments",
-        );
-    }
-    if command.deadline.0.is_zero() {
-        notes.block(
-            "BAD_VALUE",
-            "cutover.route.command.deadline",
-            "nothing ends within 0ms",
-            "allow a second or more",
-        );
-    }
-}
-
-/// What is wrong with a pooler entry's new target.
-fn target_trouble(to: &str) -> Option<String> {
-    let mut keys = BTreeSet::new();
-    for word in to.split_whitespace() {
-        match word.split_once('=') {
-            Some((key @ ("host" | "port" | "dbname"), value)) if !value.is_empty() => {
-                if !keys.insert(key) {
-                    return Some(format!("`{key}` is given twice"));
-                }
-                if key == "port" && value.parse::<u16>().is_err() {
-                    return Some(format!("`{value}` is not a port"));
-                }
-            }
-            Some((key, _)) => return Some(format!("`{key}` is not one of host, port, dbname, or is empty")),
-            None => return Some(format!("`{word}` is not `key=value`")),
-        }
-    }
-    (!keys.contains("host")).then(|| "the target has no host".into())
-}
-
-fn gates(field: &str, gates: &[Gate], notes: &mut Notes) {
-    for (at, gate) in gates.iter().enumerate() {
-        let field = format!("{field}[{at}]");
-        notes.exactly_one(
-            &field,
-            &[
-                ("lag_max", gate.lag_max.is_some()),
-                ("sql", gate.sql.is_some()),
-                ("http", gate.http.is_some()),
-                ("command", gate.command.is_some()),
-            ],
-        );
-        let belongs = [
-            ("on", gate.on.is_some(), "sql", gate.sql.is_some()),
-            ("expect", gate.expect.is_some(), "sql", gate.sql.is_some()),
-            ("status", gate.status.is_some(), "http", gate.http.is_some()),
-        ];
-        for (key, given, owner, owner_given) in belongs {
-            if given != owner_given {
-                let (what, help) = match given {
-                    true => {
-                        (format!("`{key}` belongs to `{owner}`"), format!("remove `{key}`, or add `{owner}`"))
-                    }
-                    false => (format!("`{owner}` needs `{key}`"), format!("add `{key}`")),
-                };
-                notes.block("CONTRADICTION", format!("{field}.{key}"), what, help);
-            }
-        }
-        if gate.command.as_ref().is_some_and(|words| words.first().is_none_or(String::is_empty)) {
-            notes.block(
-                "BAD_VALUE",
-                format!("{field}.command"),
-                "there is no program",
-                "write a list: the program, then its arguments",
-            );
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -517,7 +294,6 @@ mod tests {
             ("to: host=g", "to: port=1", "BAD_VALUE plan: cutover.route.pgbouncer[0].to"),
             ("to: host=g", "to: host=g user=x", "BAD_VALUE plan: cutover.route.pgbouncer[0].to"),
             ("cutover:\n", "cutover:\n  pause_max: 0s\n", "BAD_VALUE plan: cutover.pause_max"),
-            ("cutover:\n", "cutover:\n  pause_max: 2m\n", "LONG_PAUSE plan: cutover.pause_max"),
             ("cutover:\n", "cutover:\n  sequence_gap: 0\n", "BAD_VALUE plan: cutover.sequence_gap"),
             ("cutover:\n", "cutover:\n  gates: [{}]\n", "NOT_EXACTLY_ONE plan: cutover.gates[0]"),
             (

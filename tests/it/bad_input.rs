@@ -1,10 +1,21 @@
 //! Bad input that only servers can tell: one clear error, its exit code, and nothing changed on either side.
 
 use crate::support::{
-    Broker, Pair, PgBouncer, installed,
+    Broker, Pair, PgBouncer, cluster, installed,
     run::{Desk, Invocation, Output, migrate},
 };
+use migrate::{
+    error::Kind,
+    event::Deaf,
+    journey::{
+        gates,
+        handover::RequestKind,
+        session::{Brief, Session, Wish},
+    },
+    plan::{Plan, load},
+};
 use serde_json::Value;
+use std::{sync::Arc, time::Duration};
 use tokio_postgres::Client;
 
 /// A plan with all that can be out of reach.
@@ -58,6 +69,20 @@ impl Stage {
             .env("PGB_ADMIN", self.bouncer.admin_url())
             .env("PGB_CONFIG", self.bouncer.config_path())
             .env("PGB_TO", self.pair.green_target())
+    }
+
+    /// The same, without a process: a plan with every variable right.
+    fn plan(&self, text: &str) -> Plan {
+        let env = |name: &str| {
+            Some(match name {
+                "BLUE_URL" => self.pair.blue_url(),
+                "GREEN_URL" => self.pair.green_url(),
+                "PGB_ADMIN" => self.bouncer.admin_url(),
+                "PGB_CONFIG" => self.bouncer.config_path().display().to_string(),
+                _ => self.pair.green_target(),
+            })
+        };
+        load::parse(text, "plan.yaml", &env).unwrap()
     }
 
     /// Everything somebody could have left behind, on both sides.
@@ -210,7 +235,9 @@ async fn commands_that_come_too_early_or_with_an_edited_plan() {
         &["cutover", "plan.yaml"][..],
         &["cutover", "plan.yaml", "--dry-run"],
         &["rollback", "plan.yaml"],
-        &["--yes", "finish", "plan.yaml"],
+        // Nobody is asked about what is not there.
+        &["rollback", "plan.yaml", "--all"],
+        &["finish", "plan.yaml"],
     ] {
         let output = stage.migrate(command).run().await.expect(1);
         assert_eq!(one_error(&output), "the migration `tokens` has not begun", "{command:?}");
@@ -232,6 +259,10 @@ async fn commands_that_come_too_early_or_with_an_edited_plan() {
     assert_ne!(midway, empty);
     let output = stage.migrate(&["cutover", "plan.yaml"]).run().await.expect(3);
     assert!(one_error(&output).starts_with("`replicate` is not through: step "), "{}", output.stderr);
+    let output = stage.migrate(&["finish", "plan.yaml"]).run().await.expect(1);
+    assert_eq!(one_error(&output), "the cutover is not through, so there is nothing to finish");
+    let output = stage.migrate(&["rollback", "plan.yaml", "--all"]).run().await.expect(1);
+    assert!(one_error(&output).starts_with("nobody can be asked: Drop the copy"), "{}", output.stderr);
     assert_eq!(stage.traces().await, midway);
 
     stage.migrate(&["replicate", "plan.yaml", "--until-caught-up"]).run().await.expect(0);
@@ -256,6 +287,47 @@ async fn commands_that_come_too_early_or_with_an_edited_plan() {
     stage.desk.write("plan.yaml", PLAN);
     stage.migrate(&["--yes", "rollback", "plan.yaml", "--all"]).run().await.expect(0);
     assert_eq!(stage.traces().await, empty);
+}
+
+/// Green's table is locked, so whoever follows cannot catch up, and blue wrote on meanwhile.
+#[tokio::test]
+async fn a_cutover_while_green_is_far_behind_touches_no_client() {
+    let stage = Stage::set("bad_lag").await;
+    let plan = PLAN.replace("cutover:\n", "cutover:\n  gates: [ { lag_max: 1kB } ]\n");
+    stage.desk.write("plan.yaml", &plan);
+    stage.migrate(&["replicate", "plan.yaml", "--until-caught-up"]).run().await.expect(0);
+    let mut green = stage.pair.green().await;
+    let lock = green.transaction().await.unwrap();
+    lock.batch_execute("lock table token in access exclusive mode").await.unwrap();
+    let more = "insert into token select n, 0 from generate_series(1000, 3000) n";
+    stage.pair.blue().await.batch_execute(more).await.unwrap();
+    let before = stage.traces().await;
+
+    // The gate by itself, as it is looked at last before clients are held.
+    let (plan, sql_files) = (stage.plan(&plan), Vec::new());
+    let brief = Brief { plan, sql_files, fingerprint: None };
+    let session = Session::open(brief, Wish::TakeOver(RequestKind::Cutover), Arc::new(Deaf)).await.unwrap();
+    session.world.start_following().await.unwrap();
+    let seen = gates::look(&session.world).await.unwrap();
+    let refused = gates::refuse(&seen).unwrap_err();
+    assert_eq!(refused.kind, Kind::Gate);
+    assert!(refused.what.contains("\n  green is at most 1024 bytes of WAL behind: "), "{}", refused.what);
+    session.close(Ok(())).await.unwrap();
+
+    // The command waits for green, without holding anybody.
+    let mut running = stage.migrate(&["cutover", "plan.yaml"]).start();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!running.has_ended());
+    let client = cluster::connect(&stage.bouncer.app_url()).await.unwrap();
+    client.simple_query("insert into token values (5000, 0)").await.unwrap();
+    assert_eq!(stage.traces().await, before);
+    drop(client);
+
+    // Once green is there, it goes through.
+    lock.rollback().await.unwrap();
+    running.wait(Duration::from_secs(60)).await.expect(0);
+    let row = green.query_one("select count(*) from token where id >= 1000", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 2002);
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! The checks against real servers: what is bad is found, what is good is not.
 
-use crate::support::Pair;
+use crate::support::{Pair, cluster};
 use migrate::{
     check,
     facts::Facts,
     finding::{Finding, Severity},
-    pg::catalog,
+    pg::{catalog, name::TableName},
     plan::{Plan, Side, load},
 };
 use std::collections::BTreeSet;
@@ -44,6 +44,127 @@ async fn a_good_pair_has_nothing_that_blocks() {
     let plan = plan("blue");
     let findings = check::run(&plan, &facts(&pair, &plan).await);
     assert_eq!(codes(&findings, Severity::Blocking), BTreeSet::new(), "{findings:?}");
+}
+
+/// What a dump of one database leaves behind, or brings along: seen on 15 and on 18, and gone once it is seen to.
+#[tokio::test]
+async fn what_a_clone_would_miss_or_bring_along_is_seen() {
+    for major in [15, 18] {
+        let pair = Pair::of_majors("check_clone", major, 18).await;
+        let (blue, green) = (pair.blue().await, pair.green().await);
+        let role = format!("reader_{}_{major}", std::process::id());
+        let database = pair.blue_database();
+        blue.batch_execute(&format!(
+            "create role {role}; create table t (id int primary key, owner text); grant select on t to {role};
+             alter table t enable row level security; alter table t force row level security;
+             create policy own on t to {role} using (owner = current_user);
+             create table cut (name text primary key) partition by range (name);
+             create rule seen as on insert to t do also nothing; alter table t enable always rule seen;
+             create function pass() returns event_trigger language plpgsql as 'begin end';
+             create event trigger watch_{role} on ddl_command_end execute function pass();
+             alter database \"{database}\" set default_transaction_isolation = 'serializable';
+             alter database \"{database}\" set work_mem = '5MB'"
+        ))
+        .await
+        .unwrap();
+        let plan = plan("blue");
+        // The first connection was there before the database got its settings.
+        let seen = facts(&pair, &plan).await;
+        let findings = check::run(&plan, &seen);
+        let said = |code: &str| -> Vec<String> {
+            let of_code = findings.iter().filter(|finding| finding.code == code);
+            of_code.map(|finding| format!("{}: {}", finding.place, finding.what)).collect()
+        };
+        assert_eq!(
+            said("ROLE_MISSING"),
+            [format!(
+                "green: role {role}: it is granted rights, is named by a policy on blue, and green has no such role"
+            )],
+            "on {major}: {findings:?}"
+        );
+        assert_eq!(said("EVENT_TRIGGER").len(), 1, "on {major}: {findings:?}");
+        assert_eq!(said("REPLICA_TRIGGER"), ["blue: public.t: seen fires for replicated rows too"]);
+        assert_eq!(said("DATABASE_SETTING").len(), 2, "on {major}: {findings:?}");
+        assert_eq!(
+            said("SETTING_DIFFERS"),
+            ["green: default_transaction_isolation: it is serializable on blue and read committed on green"]
+        );
+        // The tests' clocks are one clock, and superusers are bound by no policy.
+        assert_eq!(said("CLOCK_SKEW"), Vec::<String>::new());
+        assert_eq!(said("ROW_SECURITY"), Vec::<String>::new());
+        let seen_blue = seen.blue.unwrap();
+        assert_eq!(seen_blue.forced_row_security, [TableName::new("public", "t")]);
+        assert_eq!(seen_blue.text_ranges, [TableName::new("public", "cut")]);
+
+        // On green there is another role of that name already, if both are one server.
+        green
+            .batch_execute(&format!(
+                "do $$ begin create role {role}; exception when duplicate_object then null; end $$"
+            ))
+            .await
+            .unwrap();
+        blue.batch_execute(&format!(
+            "drop event trigger watch_{role}; alter table t enable rule seen;
+             alter database \"{database}\" reset all"
+        ))
+        .await
+        .unwrap();
+        let findings = check::run(&plan, &facts(&pair, &plan).await);
+        for code in
+            ["ROLE_MISSING", "EVENT_TRIGGER", "REPLICA_TRIGGER", "DATABASE_SETTING", "SETTING_DIFFERS"]
+        {
+            assert!(findings.iter().all(|finding| finding.code != code), "{code} on {major}: {findings:?}");
+        }
+        blue.batch_execute(&format!("drop table t, cut; drop role {role}")).await.unwrap();
+        green.batch_execute(&format!("drop role if exists {role}")).await.unwrap();
+    }
+}
+
+/// An owner whom the policies bind, and green sorted otherwise.
+#[tokio::test]
+async fn forced_policies_and_another_order_of_texts_are_seen() {
+    let pair = Pair::fresh("check_order").await;
+    let blue = pair.blue().await;
+    let role = format!("owner_{}", std::process::id());
+    let sorted = format!("{}_sorted", pair.green_database());
+    let green = pair.green().await;
+    for (locale, fires) in [("de-DE", true), ("same", false)] {
+        blue.batch_execute(&format!(
+            "create role {role}; create table cut (name text primary key) partition by range (name);
+             create table t (id int primary key); alter table t owner to {role};
+             alter table t enable row level security"
+        ))
+        .await
+        .unwrap();
+        let how = if fires {
+            format!("locale_provider icu icu_locale '{locale}' locale 'C' encoding 'UTF8'")
+        } else {
+            String::new()
+        };
+        green.batch_execute(&format!("create database \"{sorted}\" template template0 {how}")).await.unwrap();
+        if fires {
+            blue.batch_execute("alter table t force row level security").await.unwrap();
+        }
+        let poor = pair.blue().await;
+        poor.batch_execute(&format!("set role {role}")).await.unwrap();
+        let other = cluster::connect(&pair.green_server().url(&sorted)).await.unwrap();
+        let plan = plan("blue");
+        let selection = &plan.replicate.tables;
+        let seen = Facts {
+            blue: Some(catalog::read(&poor, Side::Blue, selection).await.unwrap()),
+            green: Some(catalog::read(&other, Side::Green, selection).await.unwrap()),
+            ..Facts::default()
+        };
+        let findings = check::run(&plan, &seen);
+        for code in ["COLLATION", "ROW_SECURITY", "TEXT_RANGE"] {
+            let fired = findings.iter().any(|finding| finding.code == code);
+            // The two servers may sort by libraries of two versions.
+            assert!(fired == fires || (code == "COLLATION" && fired), "{code} with {locale}: {findings:?}");
+        }
+        drop((poor, other));
+        green.batch_execute(&format!("drop database \"{sorted}\" with (force)")).await.unwrap();
+        blue.batch_execute(&format!("drop table t, cut; drop role {role}")).await.unwrap();
+    }
 }
 
 #[tokio::test]

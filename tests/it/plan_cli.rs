@@ -4,6 +4,8 @@ use crate::support::{
     installed,
     run::{Desk, Output, migrate},
 };
+use migrate::facts::{Facts, ServerFacts};
+use std::collections::BTreeSet;
 
 const HEAD: &str = "version: 1\nname: tokens\nkind: blue_green\nblue: { url: \"${BLUE_URL}\" }\ngreen: { url: \"${GREEN_URL}\" }\n";
 const IN_PLACE: &str = "version: 1\nname: tokens\nkind: in_place\nblue: { url: \"${BLUE_URL}\" }\nschema: { sql: [sql/*.sql] }\n";
@@ -68,13 +70,55 @@ async fn a_duplicate_key() {
 
 #[tokio::test]
 async fn a_missing_environment_variable() {
-    insta::assert_snapshot!(said(&HEAD.replace("BLUE_URL", "NO_SUCH_VARIABLE")).await, @r#"
+    let desk = Desk::new("plan_cli");
+    desk.write("plan.yaml", &HEAD.replace("BLUE_URL", "NO_SUCH_VARIABLE"));
+    for command in ["plan", "check", "replicate", "status"] {
+        let stderr = refused(&desk, &[command, "plan.yaml"]).await;
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(stderr, @r#"
     error: plan.yaml:4:14: `blue.url` needs the environment variable NO_SUCH_VARIABLE, which is not set
         |
       4 | blue: { url: "${NO_SUCH_VARIABLE}" }
         |              ^^^^^^^^^^^^^^^^^^^^^
       hint: export NO_SUCH_VARIABLE, or write `$${` for a literal `${`
-    "#);
+            "#);
+        }
+    }
+}
+
+/// In CI there are no secrets; a plan can be read there all the same, and says what stands for what.
+#[tokio::test]
+async fn without_its_variables_a_plan_can_be_read_but_not_run() {
+    let desk = Desk::new("plan_cli");
+    let plan = HEAD.replace("BLUE_URL", "NO_BLUE").replace("GREEN_URL", "NO_GREEN");
+    desk.write("plan.yaml", &plan);
+    let blue = Facts { blue: Some(ServerFacts::default()), ..Facts::default() };
+    desk.write("facts.json", &serde_json::to_string(&blue).unwrap());
+    let offline = run(&desk, &["plan", "plan.yaml", "--offline"]).await.expect(0).stdout;
+    let facts = run(&desk, &["plan", "plan.yaml", "--facts", "facts.json"]).await.expect(3).stdout;
+    assert!(offline.starts_with("tokens\nblue was not looked at: "), "{offline}");
+    // Secrets are no part of the fingerprint.
+    assert!(facts.starts_with("tokens\nfingerprint "), "{facts}");
+    for shown in [offline, facts] {
+        assert!(
+            shown.contains("plan: blue.url: NO_BLUE is not set, so `${NO_BLUE}` stands for itself"),
+            "{shown}"
+        );
+    }
+
+    // What is part of it must be known, and a target that nobody knows is not judged.
+    let route = "cutover: { route: { pgbouncer: [ { admin: a, database: app, config: /c, to: \"${NO_TARGET}\" } ] } }\n";
+    desk.write("plan.yaml", &format!("{HEAD}{route}"));
+    let shown = run(&desk, &["plan", "plan.yaml", "--facts", "facts.json"]).await;
+    let shown = shown.expect(3).stdout;
+    assert!(shown.contains("${NO_TARGET}") && !shown.contains("fingerprint "), "{shown}");
+    // A word that is no text cannot be read without its value.
+    desk.write("plan.yaml", &format!("{HEAD}replicate: {{ workers: \"${{NO_NUMBER}}\" }}\n"));
+    let stderr = refused(&desk, &["plan", "plan.yaml", "--offline"]).await;
+    assert!(
+        stderr.contains("plan.yaml:6:23: `replicate.workers` needs the environment variable NO_NUMBER"),
+        "{stderr}"
+    );
 }
 
 #[tokio::test]
@@ -182,36 +226,56 @@ async fn blue_given_as_green() {
 #[tokio::test]
 async fn what_is_not_built_yet_is_named_and_stops() {
     let plan = concat!(env!("CARGO_MANIFEST_DIR"), "/plans/hydra-2x.yaml");
-    let run = |command: &'static str| {
-        let args = [command, plan, "--offline"];
-        migrate(if command == "plan" { &args } else { &args[..2] })
-            .env("BLUE_URL", NOBODY)
-            .env("GREEN_URL", NOBODY_ELSE)
-            .env("AMQP_URL", "amqp://u:hunter2@127.0.0.1:1/v")
-            .env("SEAL_KEY", "00")
-            .env("PGB1", "host=127.0.0.1 port=1")
-            .env("PGB2", "host=127.0.0.1 port=1")
-            .run()
-    };
-    let shown = run("plan").await.expect(3).stdout;
-    assert!(shown.contains("blocking NOT_YET") && shown.contains("plan: cutover.reverse"), "{shown}");
-    assert!(shown.ends_with(" blocking findings\n"), "{shown}");
-    let stderr = run("replicate").await.expect(3).stderr;
+    let output = migrate(&["replicate", plan])
+        .env("BLUE_URL", NOBODY)
+        .env("GREEN_URL", NOBODY_ELSE)
+        .env("AMQP_URL", "amqp://u:hunter2@127.0.0.1:1/v")
+        .env("SEAL_KEY", "00")
+        .env("PGB1", "host=127.0.0.1 port=1");
+    let stderr = output.run().await.expect(3).stderr;
     assert!(
         stderr.contains(" of the checks stop us; nothing was changed\n    NOT_YET at plan: "),
         "{stderr}"
     );
 }
 
+/// As CI does it: without any variable.
 #[tokio::test]
-async fn the_shipped_plan_in_place_is_planned_offline() {
-    let plan = concat!(env!("CARGO_MANIFEST_DIR"), "/plans/hydra-1x-in-place.yaml");
-    let output =
-        migrate(&["plan", plan, "--offline", "--format", "json"]).env("BLUE_URL", NOBODY).run().await;
-    let shown = output.expect(0).json();
-    let steps = shown["ddl"]["statements"].as_array().unwrap();
-    assert!(steps.len() > 20, "{shown:#}");
-    assert!(steps.iter().all(|step| step["id"].as_str().unwrap().starts_with("ddl/")));
+async fn every_shipped_plan_is_planned_offline() {
+    for (name, code, variables) in [
+        ("minimal", 0, &["BLUE_URL", "GREEN_URL", "PGBOUNCER_ADMIN_URL"][..]),
+        ("demo", 0, &["BLUE_URL", "GREEN_URL", "AMQP_URL", "PGB_ADMIN", "PGB_CONFIG", "PGB_TO"]),
+        ("hydra-1x-in-place", 0, &["BLUE_URL"]),
+        ("hydra-2x", 3, &["BLUE_URL", "GREEN_URL", "AMQP_URL", "SEAL_KEY", "PGB1"]),
+    ] {
+        let plan = format!("{}/plans/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let plan_offline = |more: &[&str]| {
+            let args = [&["plan", &plan, "--offline"], more].concat();
+            variables.iter().fold(migrate(&args), |run, variable| run.without_env(variable)).run()
+        };
+        let shown = plan_offline(&[]).await.expect(code).stdout;
+        for variable in variables {
+            let note = format!("{variable} is not set, so `${{{variable}}}` stands for itself");
+            assert!(shown.contains(&note), "{shown}");
+        }
+        let parsed = plan_offline(&["--format", "json"]).await.expect(code).json();
+        let blocking: BTreeSet<&str> = parsed["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|finding| finding["severity"] == "blocking")
+            .map(|finding| finding["code"].as_str().unwrap())
+            .collect();
+        let expected = if code == 0 { vec![] } else { vec!["NOT_YET"] };
+        assert_eq!(blocking.into_iter().collect::<Vec<_>>(), expected, "{name}");
+        if name == "hydra-1x-in-place" {
+            let steps = parsed["ddl"]["statements"].as_array().unwrap();
+            assert!(steps.len() > 20, "{parsed:#}");
+            assert!(steps.iter().all(|step| step["id"].as_str().unwrap().starts_with("ddl/")));
+        } else {
+            assert!(!parsed["runbook"]["phases"].as_array().unwrap().is_empty(), "{parsed:#}");
+        }
+    }
 }
 
 #[tokio::test]

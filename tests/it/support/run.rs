@@ -62,6 +62,13 @@ impl Invocation {
         self
     }
 
+    /// Takes a variable away that our own environment may have.
+    #[must_use]
+    pub fn without_env(mut self, name: &str) -> Invocation {
+        self.command.env_remove(name);
+        self
+    }
+
     /// Runs it in that directory.
     #[must_use]
     pub fn within(mut self, directory: &Path) -> Invocation {
