@@ -2,6 +2,8 @@
 //!
 //! The tests here draw a sample of the cutover's points (`MIGRATE_TEST_SEED`); `scripts/prove crashes` runs all of them.
 
+#[path = "crashes/green_dead.rs"]
+mod green_dead;
 #[path = "crashes/operators.rs"]
 mod operators;
 #[path = "crashes/points.rs"]
