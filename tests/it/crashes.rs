@@ -14,6 +14,8 @@ mod proof;
 mod replicate;
 #[path = "crashes/scene.rs"]
 mod scene;
+#[path = "crashes/sleepers.rs"]
+mod sleepers;
 
 use points::Point;
 use scene::{By, Scene};
