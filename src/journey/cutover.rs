@@ -25,8 +25,8 @@ const OVER_BUDGET: Duration = Duration::from_secs(1);
 const BACK_ONCE: Duration = Duration::from_secs(45);
 /// How long going back, or on, is tried again.
 const PERSIST: Duration = Duration::from_secs(60);
-/// How long clients wait for a green that does not answer before blue is taken back without it; at least, and at most.
-const GREEN_WITHIN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
+/// How long held clients wait for a green that does not answer, a restart of it perhaps, before blue is taken back alone.
+const GREEN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs the cutover to its end: traffic on green, or everything as before.
 ///
@@ -171,24 +171,12 @@ async fn go_back(session: &Session, failed: Error) -> Result<()> {
     let began = Instant::now();
     let mut way = WayBack::Both;
     loop {
-        // Once blue has a higher epoch than green, ours is good for nothing on both.
-        if way == WayBack::Both && !green_answers(world).await {
-            way = WayBack::BlueAlone;
-        }
-        let tried = match way {
-            WayBack::Both => tokio::time::timeout(BACK_ONCE, back_once(session)).await,
-            WayBack::BlueAlone => Ok(back_over_blue(world).await),
-        };
-        let error = match tried {
-            Ok(Ok(())) => {
+        let error = match try_back(session, &mut way).await {
+            Ok(()) => {
                 world.set_paused(None);
                 return Err(called_off(failed, way));
             }
-            Ok(Err(error)) => error,
-            Err(_) => {
-                way = WayBack::BlueAlone;
-                Error::new(Kind::Stopped, format!("going back took longer than {} s", BACK_ONCE.as_secs()))
-            }
+            Err(error) => error,
         };
         match error.kind {
             Kind::ForwardOnly => {
@@ -209,10 +197,32 @@ async fn go_back(session: &Session, failed: Error) -> Result<()> {
     }
 }
 
-/// Whether green takes what going back has to write there: a server that only listens is not enough.
-async fn green_answers(world: &World) -> bool {
-    let [least, most] = GREEN_WITHIN;
-    let answers = async {
+/// One try. Once it went over blue alone it does so to the end: blue's epoch is above ours then.
+async fn try_back(session: &Session, way: &mut WayBack) -> Result<()> {
+    let world = &session.world;
+    if *way == WayBack::Both {
+        *way = find_way_back(world).await?;
+    }
+    match *way {
+        WayBack::BlueAlone => back_over_blue(world).await,
+        WayBack::Both => match tokio::time::timeout(BACK_ONCE, back_once(session)).await {
+            Ok(done) => done,
+            Err(_) => {
+                *way = WayBack::BlueAlone;
+                Err(Error::new(
+                    Kind::Stopped,
+                    format!("going back took longer than {} s", BACK_ONCE.as_secs()),
+                ))
+            }
+        },
+    }
+}
+
+/// Proves on blue that going back is still ours to do, then finds out whether green takes what that has to write there:
+/// a server that only listens is not enough.
+async fn find_way_back(world: &World) -> Result<WayBack> {
+    lease::guard(&connect::connect(&world.blue_info, "way back").await?, world.epoch).await?;
+    let green_answers = async {
         loop {
             let proved = match connect::connect(&world.green_info, "way back").await {
                 Ok(green) => lease::guard(&green, world.epoch).await,
@@ -226,7 +236,10 @@ async fn green_answers(world: &World) -> bool {
             }
         }
     };
-    tokio::time::timeout(world.pause_left().clamp(least, most), answers).await.is_ok()
+    Ok(match tokio::time::timeout(GREEN_WITHIN, green_answers).await {
+        Ok(()) => WayBack::Both,
+        Err(_) => WayBack::BlueAlone,
+    })
 }
 
 async fn back_over_blue(world: &World) -> Result<()> {

@@ -7,9 +7,9 @@ use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
 /// A debug build on a busy machine keeps it.
-const PAUSE_MAX: &str = "pause_max: 8s";
+const PAUSE_MAX: &str = "pause_max: 15s";
 /// From green's death to the first client that is served: what a green that restarts is waited for, and our own work.
-const SERVED_WITHIN: Duration = Duration::from_secs(8);
+const SERVED_WITHIN: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Held clients are served by blue within a few seconds from now on.
@@ -73,7 +73,7 @@ async fn blue_alone_takes_clients_back_and_a_later_cutover_succeeds() {
 /// A stalled synchronous standby: green listens, and no COMMIT comes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_green_that_hangs_in_the_pause_is_left_out_of_the_way_back() {
-    let scene = Scene::caught_up_on_own_servers("green_hangs", "pause_max: 5s").await;
+    let scene = Scene::caught_up_on_own_servers("green_hangs", "pause_max: 10s").await;
     let cutover = scene.asleep("cutover", "switch/fence-blue:applied").await;
     let green = scene.pair.green().await;
     green.batch_execute("alter system set synchronous_standby_names = 'nobody'").await.unwrap();
@@ -81,7 +81,7 @@ async fn a_green_that_hangs_in_the_pause_is_left_out_of_the_way_back() {
     cutover.signal(Signal::CONT);
     let began = Instant::now();
     scene.clients_are_served(By::Blue, "green hung").await;
-    assert!(began.elapsed() < Duration::from_secs(12), "clients were held for {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "clients were held for {:?}", began.elapsed());
     cutover.wait(PATIENCE).await.expect(4);
     green.batch_execute("alter system reset synchronous_standby_names").await.unwrap();
     green.batch_execute("select pg_reload_conf()").await.unwrap();

@@ -61,7 +61,8 @@ async fn sequences(scene: &Scene) -> Vec<(String, i64)> {
 /// sessions were ended, even if PUBLIC could never connect.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_break_while_clients_are_held_are_opened_anew() {
-    let scene = Scene::caught_up("broken").await;
+    let scene = Scene::with("broken", "pause_max: 40s\n  transaction_age_max: 1m").await;
+    scene.run("replicate", &["--until-caught-up"]).await.expect(0);
     let reader = scene.pair.blue().await;
     let database = scene.pair.blue_database();
     reader.batch_execute(&format!("revoke connect on database \"{database}\" from public")).await.unwrap();
