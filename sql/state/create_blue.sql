@@ -41,7 +41,8 @@ create table if not exists migrate.gate (
     at     timestamptz not null default now()
 );
 
--- Everything we changed on this database, with what was there before, so that it can be cleaned alone.
+-- Everything we changed on this database, with what was there before, so that it can be cleaned alone. On blue also what
+-- taking clients back needs when green cannot be reached: see step/way_back.rs.
 create table if not exists migrate.manifest (
     object     text primary key,
     prior      jsonb not null,

@@ -1,9 +1,6 @@
 use super::brief::{self, PlanFile};
 use crate::error::Result;
-use crate::journey::{
-    rollback::{self, Extent},
-    session::{Session, Wish},
-};
+use crate::journey::rollback::{self, Extent, Outcome};
 use crate::ui::Ui;
 use std::process::ExitCode;
 
@@ -27,17 +24,12 @@ pub async fn run(args: RollbackArgs, ui: &Ui) -> Result<ExitCode> {
         if !ui.confirm("Drop the copy on green and everything of ours on both sides?")? {
             return Ok(ExitCode::SUCCESS);
         }
-        if rollback::remove_rest(&brief.plan).await? {
-            ui.say("an earlier `rollback --all` was cut short; now nothing of ours is left");
-            return Ok(ExitCode::SUCCESS);
-        }
     }
-    let session = Session::open(brief, Wish::TakeOver(rollback::REQUEST), ui.ears()).await?;
-    let outcome = rollback::run(&session, extent).await;
-    session.close(outcome).await?;
-    ui.say(match extent {
-        Extent::Cutover => "clients are with blue; green keeps its copy: `migrate replicate` follows on, or `rollback --all` removes it",
-        Extent::All => "clients are with blue, and nothing of ours is left",
+    ui.say(match (rollback::open_and_run(brief, extent, ui.ears()).await?, extent) {
+        (Outcome::RestRemoved, _) => "an earlier `rollback --all` was cut short; now nothing of ours is left",
+        (Outcome::BlueAlone, _) => "clients are with blue. Green does not answer, and its journal knows nothing of it: the next command tells it, as soon as green answers",
+        (Outcome::Done, Extent::Cutover) => "clients are with blue; green keeps its copy: `migrate replicate` follows on, or `rollback --all` removes it",
+        (Outcome::Done, Extent::All) => "clients are with blue, and nothing of ours is left",
     });
     Ok(ExitCode::SUCCESS)
 }

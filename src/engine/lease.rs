@@ -9,7 +9,7 @@ use super::journal::lease_lost;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::Side;
 use std::time::Duration;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 
 /// A holder that has not renewed for this long has lost its right.
 pub const EXPIRY: Duration = Duration::from_secs(15);
@@ -109,6 +109,19 @@ pub async fn guard<C: tokio_postgres::GenericClient>(tx: &C, epoch: i64) -> Resu
         .await
         .doing(Kind::Server, || "cannot read the lease".into())?;
     row.map(|_| ()).ok_or_else(lease_lost)
+}
+
+/// Begins a transaction that has proved our lease, with a lock timeout of two seconds.
+///
+/// # Errors
+/// [`Kind::Lease`] when the lease is no longer ours.
+pub async fn transaction<'c>(client: &'c mut Client, epoch: i64, doing: &str) -> Result<Transaction<'c>> {
+    let tx = client.transaction().await.doing(Kind::Server, || format!("cannot begin to {doing}"))?;
+    tx.batch_execute("set local lock_timeout = '2s'")
+        .await
+        .doing(Kind::Server, || format!("cannot begin to {doing}"))?;
+    guard(&tx, epoch).await?;
+    Ok(tx)
 }
 
 /// Says that we live. Returns the error that ends us when the lease is gone.

@@ -105,6 +105,36 @@ impl Step<World> for Make {
     }
 }
 
+/// Looks and makes, and says what to do with an effect that is there before.
+struct Found {
+    name: &'static str,
+    adoption: Adoption,
+}
+
+#[async_trait]
+impl Step<World> for Found {
+    fn id(&self) -> StepId {
+        StepId::new(self.name)
+    }
+    fn title(&self) -> String {
+        format!("Find {}", self.name)
+    }
+    fn adoption(&self) -> Adoption {
+        self.adoption
+    }
+    async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
+        let there = world.things.lock().unwrap().contains(self.name);
+        Ok(if there { Standing::Present } else { Standing::Absent })
+    }
+    async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
+        world.things.lock().unwrap().insert(self.name.to_owned());
+        Ok(None)
+    }
+    async fn undo(&self, _: &World, _: &Notes) -> Result<()> {
+        Ok(())
+    }
+}
+
 fn steps() -> Vec<Box<dyn Step<World>>> {
     ["a", "b", "c"]
         .into_iter()
@@ -204,6 +234,31 @@ async fn die_while_going_back_and_go_forward_instead() {
     .await;
 }
 
+/// Blue alone: green's journal cannot be reached, so the world is put back without it. The journal is told later.
+#[tokio::test]
+async fn die_and_be_taken_back_behind_the_journals_back() {
+    for later_fuse in 0..20 {
+        at_every_boundary(async |fuse| {
+            let (world, memory) = (World::burning(Some(fuse)), Memory::default());
+            let died = forward(&steps(), &world, &memory).await.is_err();
+            world.set_fuse(None);
+            if world.things().contains(&"no-return".to_owned()) {
+                return died;
+            }
+            world.things.lock().unwrap().clear();
+            world.set_fuse(Some(later_fuse));
+            let _ = back(&steps(), &world, &memory).await;
+            world.set_fuse(None);
+            back(&steps(), &world, &memory).await.unwrap();
+            assert!(world.things().is_empty(), "telling the journal made an effect");
+            forward(&steps(), &world, &memory).await.unwrap();
+            assert_eq!(world.things(), ALL);
+            died
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn apply_and_undo_twice() {
     let world = World::default();
@@ -217,6 +272,26 @@ async fn apply_and_undo_twice() {
         for _ in 0..2 {
             step.undo(&world, &notes).await.unwrap();
             assert_eq!(step.check(&world, &notes).await.unwrap(), Standing::Absent);
+        }
+    }
+}
+
+/// An effect that is there before its step was begun.
+#[tokio::test]
+async fn what_was_there_is_adopted_or_made_ours_or_refused() {
+    for adoption in [Adoption::Allowed, Adoption::Redo, Adoption::Refused] {
+        let (world, memory) = (World::default(), Memory::default());
+        world.things.lock().unwrap().insert("a".into());
+        let steps: [Box<dyn Step<World>>; 1] = [Box::new(Found { name: "a", adoption })];
+        let went = forward(&steps, &world, &memory).await;
+        let status = Record::replay(&memory.entries.lock().unwrap()).unwrap().status(&steps[0].id());
+        match adoption {
+            Adoption::Allowed => assert_eq!((went.is_ok(), status), (true, Status::Adopted)),
+            Adoption::Redo => assert_eq!((went.is_ok(), status), (true, Status::Applied)),
+            Adoption::Refused => {
+                assert_eq!((went.unwrap_err().kind, status), (Kind::Stopped, Status::New));
+                assert_eq!(world.things(), ["a"], "what is not ours was touched");
+            }
         }
     }
 }

@@ -1,12 +1,12 @@
 //! `cutover`: gates, then the switch; back to where we were when it fails before the point of no return.
 
 use super::{
-    gates,
+    blue_alone, gates,
     session::{self, Brief, Session},
     status,
 };
 use crate::copy::views;
-use crate::engine::Engine;
+use crate::engine::{Engine, lease, lease::Takeover};
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::pg::connect;
@@ -25,6 +25,8 @@ const OVER_BUDGET: Duration = Duration::from_secs(1);
 const BACK_ONCE: Duration = Duration::from_secs(45);
 /// How long going back, or on, is tried again.
 const PERSIST: Duration = Duration::from_secs(60);
+/// How long held clients wait for a green that does not answer, a restart of it perhaps, before blue is taken back alone.
+const GREEN_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs the cutover to its end: traffic on green, or everything as before.
 ///
@@ -35,7 +37,7 @@ const PERSIST: Duration = Duration::from_secs(60);
 /// fails before the point of no return; [`Kind::ForwardOnly`] after it, when `migrate cutover` must be run again.
 ///
 /// # Crash
-/// Run it again: it goes on from the journal. Or `migrate rollback`, before the point of no return.
+/// Run it again: it goes on from the journal. Or `migrate rollback`, before the point of no return; that needs blue only.
 pub async fn run(session: &Session, stop: watch::Receiver<bool>) -> Result<()> {
     let world = &session.world;
     refuse_without_route(&world.plan)?;
@@ -151,6 +153,15 @@ async fn budget_gone(world: &World) -> Error {
     }
 }
 
+/// Over which databases we go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WayBack {
+    /// Over both, with green's journal.
+    Both,
+    /// Green does not answer, and clients are held.
+    BlueAlone,
+}
+
 /// Puts everything back as it was, and says why; or goes on, when it turns out that there is no way back.
 ///
 /// Tried again for a while, since a server that restarts is what may have brought us here.
@@ -158,17 +169,14 @@ async fn go_back(session: &Session, failed: Error) -> Result<()> {
     let world = &session.world;
     world.ears.tell(Event::Warning { text: format!("going back: {}", failed.chain().join(": ")) });
     let began = Instant::now();
+    let mut way = WayBack::Both;
     loop {
-        let tried = tokio::time::timeout(BACK_ONCE, back_once(session)).await;
-        let error = match tried {
-            Ok(Ok(())) => {
+        let error = match try_back(session, &mut way).await {
+            Ok(()) => {
                 world.set_paused(None);
-                return Err(called_off(failed));
+                return Err(called_off(failed, way));
             }
-            Ok(Err(error)) => error,
-            Err(_) => {
-                Error::new(Kind::Stopped, format!("going back took longer than {} s", BACK_ONCE.as_secs()))
-            }
+            Err(error) => error,
         };
         match error.kind {
             Kind::ForwardOnly => {
@@ -182,11 +190,61 @@ async fn go_back(session: &Session, failed: Error) -> Result<()> {
             }
             _ => {
                 return Err(Error::new(Kind::Stopped, "going back failed: clients may still be held")
-                    .hint("run `migrate rollback` as soon as both databases answer; or type RESUME at each PgBouncer")
+                    .hint("run `migrate rollback` as soon as blue answers; or type RESUME at each PgBouncer")
                     .source(error));
             }
         }
     }
+}
+
+/// One try. Once it went over blue alone it does so to the end: blue's epoch is above ours then.
+async fn try_back(session: &Session, way: &mut WayBack) -> Result<()> {
+    let world = &session.world;
+    if *way == WayBack::Both {
+        *way = find_way_back(world).await?;
+    }
+    match *way {
+        WayBack::BlueAlone => back_over_blue(world).await,
+        WayBack::Both => match tokio::time::timeout(BACK_ONCE, back_once(session)).await {
+            Ok(done) => done,
+            Err(_) => {
+                *way = WayBack::BlueAlone;
+                Err(Error::new(
+                    Kind::Stopped,
+                    format!("going back took longer than {} s", BACK_ONCE.as_secs()),
+                ))
+            }
+        },
+    }
+}
+
+/// Proves on blue that going back is still ours to do, then finds out whether green takes what that has to write there:
+/// a server that only listens is not enough.
+async fn find_way_back(world: &World) -> Result<WayBack> {
+    lease::guard(&connect::connect(&world.blue_info, "way back").await?, world.epoch).await?;
+    let green_answers = async {
+        loop {
+            let proved = match connect::connect(&world.green_info, "way back").await {
+                Ok(green) => lease::guard(&green, world.epoch).await,
+                Err(error) => Err(error),
+            };
+            match proved {
+                Ok(()) => return,
+                // It answers; going back finds out that the lease is lost.
+                Err(error) if error.kind == Kind::Lease => return,
+                Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        }
+    };
+    Ok(match tokio::time::timeout(GREEN_WITHIN, green_answers).await {
+        Ok(()) => WayBack::Both,
+        Err(_) => WayBack::BlueAlone,
+    })
+}
+
+async fn back_over_blue(world: &World) -> Result<()> {
+    world.ears.tell(Event::Warning { text: "green does not answer: going back over blue alone".into() });
+    blue_alone::go_back(&world.plan, Takeover::FromEpoch(world.epoch), &world.ears).await.map(|_| ())
 }
 
 /// What a step of ours left half-done when it was dropped is what the journal and a new look say, no more.
@@ -200,12 +258,22 @@ async fn back_once(session: &Session) -> Result<()> {
     Ok(())
 }
 
-fn called_off(failed: Error) -> Error {
+fn called_off(failed: Error, way: WayBack) -> Error {
     let kind = if failed.kind == Kind::Gate { Kind::Gate } else { Kind::Deadline };
-    let hint = failed.hint.clone();
-    Error::new(kind, "the cutover was called off before blue was left; everything is as before")
-        .hint(hint.unwrap_or_else(|| "clients go on with blue; see to the cause and try again".into()))
-        .source(failed)
+    let (what, hint) = match way {
+        WayBack::Both => (
+            "the cutover was called off before blue was left; everything is as before",
+            failed
+                .hint
+                .clone()
+                .unwrap_or_else(|| "clients go on with blue; see to the cause and try again".into()),
+        ),
+        WayBack::BlueAlone => (
+            "the cutover was called off, over blue alone: clients go on with blue, and green does not answer",
+            blue_alone::HINT.into(),
+        ),
+    };
+    Error::new(kind, what).hint(hint).source(failed)
 }
 
 /// Goes on from the point of no return: the steps before it have served, and their effects (a pause that a restarted

@@ -5,6 +5,7 @@
 //! run, and what happens when one fails.
 
 pub mod apply;
+mod blue_alone;
 pub mod cutover;
 pub mod finish;
 pub mod gates;

@@ -1,8 +1,9 @@
 //! `rollback`: back to blue, losing nothing, before the point of no return.
 
 use super::{
+    blue_alone::{self, Found},
     handover::RequestKind,
-    session::{self, Session},
+    session::{self, Brief, Session, Wish},
 };
 use crate::engine::{
     failpoint,
@@ -10,8 +11,8 @@ use crate::engine::{
     lease::Takeover,
     state,
 };
-use crate::error::Result;
-use crate::event::Event;
+use crate::error::{Error, Kind, Result};
+use crate::event::{Ears, Event};
 use crate::pg::connect;
 use crate::plan::{Plan, Side};
 use crate::runbook::PhaseName;
@@ -27,8 +28,50 @@ pub enum Extent {
     All,
 }
 
-/// What a session for this is opened with.
-pub const REQUEST: RequestKind = RequestKind::Rollback;
+/// How far it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// As far as was asked.
+    Done,
+    /// What an earlier `rollback --all` had left is gone.
+    RestRemoved,
+    /// Clients are with blue, but green does not answer: its journal knows nothing of it.
+    BlueAlone,
+}
+
+/// Goes back, over both sides or, when green cannot be reached and clients are held, over blue alone.
+///
+/// # Errors
+/// As [`Session::open`] and [`run`]; why green cannot be reached, when nothing of a cutover is to be taken back or the
+/// copy was to be removed too.
+pub async fn open_and_run(brief: Brief, extent: Extent, ears: Ears) -> Result<Outcome> {
+    let plan = brief.plan.clone();
+    match over_both(brief, extent, ears.clone()).await {
+        Err(error) if error.kind == Kind::Connect => over_blue(&plan, extent, ears, error).await,
+        outcome => outcome,
+    }
+}
+
+async fn over_both(brief: Brief, extent: Extent, ears: Ears) -> Result<Outcome> {
+    if extent == Extent::All && remove_rest(&brief.plan).await? {
+        return Ok(Outcome::RestRemoved);
+    }
+    let session = Session::open(brief, Wish::TakeOver(RequestKind::Rollback), ears).await?;
+    let outcome = run(&session, extent).await;
+    session.close(outcome).await.map(|()| Outcome::Done)
+}
+
+async fn over_blue(plan: &Plan, extent: Extent, ears: Ears, unreachable: Error) -> Result<Outcome> {
+    match (blue_alone::go_back(plan, Takeover::OnlyWhenFree, &ears).await?, extent) {
+        (Found::Nothing, _) => Err(unreachable),
+        (Found::Switch, Extent::Cutover) => Ok(Outcome::BlueAlone),
+        (Found::Switch, Extent::All) => {
+            Err(Error::new(Kind::Stopped, "clients are with blue again, but the copy could not be removed")
+                .hint("run `migrate rollback --all` again as soon as green answers")
+                .source(unreachable))
+        }
+    }
+}
 
 /// Takes back the cutover's effects, and with [`Extent::All`] the copy and everything else of ours.
 ///
@@ -38,7 +81,7 @@ pub const REQUEST: RequestKind = RequestKind::Rollback;
 /// # Crash
 /// Run it again: each step's undo is journaled as its doing is. Our schema on green goes last but one, blue's last; for
 /// a crash between the two there is [`remove_rest`].
-pub async fn run(session: &Session, extent: Extent) -> Result<()> {
+async fn run(session: &Session, extent: Extent) -> Result<()> {
     let world = &session.world;
     let mut engine = session.engine().await?;
     let mut phases = vec![PhaseName::Switch, PhaseName::Arm];
@@ -59,13 +102,18 @@ pub async fn run(session: &Session, extent: Extent) -> Result<()> {
     Ok(())
 }
 
-/// Whether there is anything for a `rollback --all` to remove, told before the operator is asked. Reads only.
+/// Whether there is anything for a `rollback --all` to remove, told before the operator is asked. Reads only; without
+/// an answer of green there may be.
 ///
 /// # Errors
 /// [`crate::error::Kind::Request`] when nothing has begun.
 pub async fn look_first(plan: &Plan) -> Result<()> {
     let (_, green_info) = session::connections(plan)?;
-    let green = session::reach(Side::Green, &green_info, "rollback").await?;
+    let green = match session::reach(Side::Green, &green_info, "rollback").await {
+        // Clients may be held all the same, which blue alone can tell, once we hold its lease.
+        Err(error) if error.kind == Kind::Connect => return Ok(()),
+        reached => reached?,
+    };
     if session::begun(&green, plan).await?.is_some() || left_on_blue(plan, &green).await?.is_some() {
         return Ok(());
     }
@@ -78,9 +126,9 @@ pub async fn look_first(plan: &Plan) -> Result<()> {
 /// # Errors
 /// [`crate::error::Kind::Lease`] when somebody is at work; [`crate::error::Kind::Gate`] when blue is another
 /// migration's.
-pub async fn remove_rest(plan: &Plan) -> Result<bool> {
+async fn remove_rest(plan: &Plan) -> Result<bool> {
     let (blue_info, green_info) = session::connections(plan)?;
-    let green = connect::connect(&green_info, "rollback").await?;
+    let green = session::reach(Side::Green, &green_info, "rollback").await?;
     let Some(blue) = left_on_blue(plan, &green).await? else { return Ok(false) };
     let holder = format!("rollback (process {})", std::process::id());
     let keeper = Keeper::take(

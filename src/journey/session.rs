@@ -1,6 +1,6 @@
 //! A session: the right to act on a migration, and everything needed to do so.
 
-use super::{handover, observe};
+use super::{blue_alone, handover, observe};
 use crate::engine::{
     Engine,
     journal::PgJournal,
@@ -64,6 +64,8 @@ impl Session {
     /// [`Kind::Findings`] when an attempt would begin and a check stops it (nothing was changed then); [`Kind::Lease`]
     /// when somebody else is at work; [`Kind::Plan`] when the plan was edited since it was pinned; [`Kind::Gate`] when
     /// a database is not the one that was pinned; [`Kind::Request`] when nothing has begun and `wish` needs that.
+    ///
+    /// When blue was taken back while green could not be reached, green's journal is told first.
     pub async fn open(brief: Brief, wish: Wish, ears: Ears) -> Result<Session> {
         let (blue_info, green_info) = connections(&brief.plan)?;
         let mut blue = reach(Side::Blue, &blue_info, "lease").await?;
@@ -154,7 +156,11 @@ impl Session {
         })
         .await?;
         let journal = PgJournal::new(world.green_info.clone(), client, pin.attempt, epoch);
-        Ok(Session { world, runbook, pin, findings, journal, keeper })
+        let session = Session { world, runbook, pin, findings, journal, keeper };
+        match blue_alone::tell_journal(&session).await {
+            Ok(()) => Ok(session),
+            Err(error) => session.close(Err(error)).await,
+        }
     }
 
     /// An engine that has read the journal.

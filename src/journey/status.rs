@@ -1,7 +1,7 @@
 //! `status`: where we are, what we wait for. Reads only, and needs no lease.
 
 use super::{
-    gates, in_place,
+    blue_alone, gates, in_place,
     session::{self, Brief},
 };
 use crate::engine::{Record, journal, lease, pin::Pin};
@@ -104,7 +104,14 @@ pub async fn read(brief: &Brief) -> Result<Status> {
         }
     };
     let phases = phases(&runbook, &record);
-    let (summary, next) = outlook(&runbook, &record, holder.is_some());
+    let taken_back = match &blue {
+        Some(blue) => blue_alone::was_taken_back(blue).await?,
+        None => false,
+    };
+    let (summary, next) = match taken_back {
+        true => blue_alone::outlook(),
+        false => outlook(&runbook, &record, holder.is_some()),
+    };
     let follow = follow(&green, blue.as_ref(), &attempt).await?;
     let copied = record.is_done(runbook.phase(PhaseName::Replicate));
     let within = |follow: &FollowStatus| {

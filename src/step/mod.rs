@@ -22,6 +22,7 @@ pub mod replay_revocations;
 pub mod resume_clients;
 pub mod run_sql;
 mod sequences;
+pub mod way_back;
 pub mod world;
 
 use crate::error::Result;

@@ -1,7 +1,9 @@
 //! Pause: hold clients at the route, at a transaction's end, so that the switch is latency and not an error to them.
 
-use super::{Adoption, Notes, Standing, Step, StepId, fence_blue::gate_state, point_routes, world::World};
-use crate::error::Result;
+use super::{
+    Adoption, Notes, Standing, Step, StepId, fence_blue::gate_state, point_routes, way_back, world::World,
+};
+use crate::error::{Doing, Kind, Result};
 use crate::plan::Side;
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -53,6 +55,8 @@ impl Step<World> for PauseClients {
 
     async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
         world.prove_lease().await?;
+        // Blue alone must be able to let clients go again.
+        way_back::remember(world).await?;
         world.set_paused(Some(std::time::Instant::now()));
         if let Some(route) = &world.route {
             route.pause_all(Instant::now() + world.pause_budget("hold clients")?).await?;
@@ -66,6 +70,9 @@ impl Step<World> for PauseClients {
             route.resume_all(Instant::now() + point_routes::WAY_BACK).await?;
         }
         world.set_paused(None);
-        Ok(())
+        let mut blue = world.client(Side::Blue).await?;
+        let tx = world.transaction(&mut blue, "forget the way back").await?;
+        way_back::forget(&tx).await?;
+        tx.commit().await.doing(Kind::Server, || "cannot forget the way back".into())
     }
 }

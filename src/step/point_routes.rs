@@ -1,9 +1,9 @@
 //! Point the route to green, while clients are held and green is still closed.
 
-use super::{Adoption, Notes, Standing, Step, StepId, world::World};
+use super::{Adoption, Notes, Standing, Step, StepId, way_back, world::World};
 use crate::error::{Doing, Kind, Result};
 use crate::plan::Side;
-use crate::route::{Pointing, Proof, RouteBefore};
+use crate::route::{Pointing, Proof};
 use async_trait::async_trait;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// Gives every instance green's address, and proves that a query through it lands on green.
 ///
 /// # Crash
-/// What the route was before is in the journal before the first file is touched.
+/// Where clients were sent before is on blue since before the pause.
 #[derive(Debug, Clone)]
 pub struct PointRoutes;
 
@@ -41,12 +41,6 @@ impl Step<World> for PointRoutes {
         ]
     }
 
-    async fn intent(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
-        let Some(route) = &world.route else { return Ok(None) };
-        let before = route.before().await?;
-        serde_json::to_value(before).map(Some).doing(Kind::Bug, || "the route cannot be journaled".into())
-    }
-
     async fn check(&self, world: &World, notes: &Notes) -> Result<Standing> {
         let Some(route) = &world.route else {
             // No route to move: the operator moves clients, and nothing has to be seen.
@@ -60,21 +54,20 @@ impl Step<World> for PointRoutes {
         })
     }
 
-    async fn apply(&self, world: &World, notes: &Notes) -> Result<Option<serde_json::Value>> {
+    async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
         let Some(route) = &world.route else { return Ok(Some(serde_json::json!("no route"))) };
         world.prove_lease().await?;
         let until = Instant::now() + world.pause_budget("send clients to green")?;
         route.switch_to_green(until).await?;
         route.prove_green(&self.proof(world).await?, until).await?;
-        // What was there before stays on record: it is the way back.
-        Ok(notes.get(&self.id()))
+        Ok(None)
     }
 
-    async fn undo(&self, world: &World, notes: &Notes) -> Result<()> {
-        let (Some(route), Some(before)) = (&world.route, notes.get::<RouteBefore>(&self.id())) else {
-            return Ok(());
-        };
+    async fn undo(&self, world: &World, _: &Notes) -> Result<()> {
+        let Some(route) = &world.route else { return Ok(()) };
         world.prove_lease().await?;
+        // Nothing there: blue was taken back without green, and clients are where they were.
+        let Some(before) = way_back::read(&*world.client(Side::Blue).await?).await? else { return Ok(()) };
         route.switch_to_blue(&before, Instant::now() + WAY_BACK).await
     }
 }

@@ -2,7 +2,7 @@
 
 use super::attempt::Attempt;
 use crate::engine::lease;
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::{Ears, Event};
 use crate::facts::{Sequence, ServerFacts};
 use crate::pg::{
@@ -126,12 +126,7 @@ impl World {
 
     /// Begins a transaction that has proved our lease, with a lock timeout of two seconds.
     pub async fn transaction<'c>(&self, client: &'c mut Client, doing: &str) -> Result<Transaction<'c>> {
-        let tx = client.transaction().await.doing(Kind::Server, || format!("cannot begin to {doing}"))?;
-        tx.batch_execute("set local lock_timeout = '2s'")
-            .await
-            .doing(Kind::Server, || format!("cannot begin to {doing}"))?;
-        lease::guard(&tx, self.epoch).await?;
-        Ok(tx)
+        lease::transaction(client, self.epoch, doing).await
     }
 
     /// Proves our lease just before an effect that no transaction of ours can carry: a slot, a file, a pooler.

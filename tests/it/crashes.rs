@@ -4,6 +4,8 @@
 
 #[path = "crashes/limited_role.rs"]
 mod limited_role;
+#[path = "crashes/green_dead.rs"]
+mod green_dead;
 #[path = "crashes/operators.rs"]
 mod operators;
 #[path = "crashes/points.rs"]
@@ -14,6 +16,8 @@ mod proof;
 mod replicate;
 #[path = "crashes/scene.rs"]
 mod scene;
+#[path = "crashes/sleepers.rs"]
+mod sleepers;
 
 use points::Point;
 use scene::{By, Scene};

@@ -9,7 +9,7 @@ use tokio_postgres::{Client, NoTls};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client of the pooler whose transaction stays open: PAUSE waits for it.
-async fn idle_in_transaction(scene: &Scene) -> Client {
+pub async fn idle_in_transaction(scene: &Scene) -> Client {
     let (client, connection) = tokio_postgres::connect(&scene.bouncer.app_url(), NoTls).await.unwrap();
     tokio::spawn(connection);
     client.batch_execute("begin; select 1").await.unwrap();
@@ -17,7 +17,7 @@ async fn idle_in_transaction(scene: &Scene) -> Client {
 }
 
 /// The journal's newest entry is of this step.
-async fn comes_to(scene: &Scene, step: &str) {
+pub async fn comes_to(scene: &Scene, step: &str) {
     let until = Instant::now() + PATIENCE;
     let green = scene.pair.green().await;
     let newest = "select coalesce((select step from migrate.journal order by seq desc limit 1), '')";

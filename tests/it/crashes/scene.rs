@@ -4,7 +4,7 @@ use super::points::{self, Point, WhileGoing};
 use crate::support::history::{Baseline, History, Verdict};
 use crate::support::run::{Output, Running};
 use crate::support::traffic::{Load, Traffic};
-use crate::support::{Broker, Desk, Pair, PgBouncer, migrate};
+use crate::support::{Broker, Desk, Majors, Pair, PgBouncer, migrate};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
@@ -29,7 +29,7 @@ pub struct Scene {
     pub history: Arc<History>,
     pub pair: Pair,
     pub bouncer: PgBouncer,
-    traffic: Traffic,
+    pub traffic: Traffic,
     baseline: Baseline,
     entry: String,
     desk: Desk,
@@ -55,7 +55,18 @@ impl Scene {
 
     /// As [`Scene::set`], with these settings in place of `pause_max`.
     pub async fn with(name: &str, settings: &str) -> Scene {
-        let pair = Pair::fresh(name).await;
+        Scene::on(Pair::fresh(name).await, name, settings).await
+    }
+
+    /// As [`Scene::caught_up`], with these settings in place of `pause_max`, on servers that the test may kill.
+    pub async fn caught_up_on_own_servers(name: &str, settings: &str) -> Scene {
+        let pair = Pair::of_own_servers(name, Majors::OLDEST, Majors::NEWEST).await;
+        let scene = Scene::on(pair, name, settings).await;
+        scene.run("replicate", &["--until-caught-up"]).await.expect(0);
+        scene
+    }
+
+    async fn on(pair: Pair, name: &str, settings: &str) -> Scene {
         let loaded = pair.oauth(2_000).await;
         let (bouncer, broker) = (PgBouncer::start(&pair).await, Broker::shared().await);
         let desk = Desk::new(name);
@@ -115,6 +126,13 @@ impl Scene {
 
     pub fn start(&self, command: &str, more: &[&str]) -> Running {
         self.prepare(command, more).start()
+    }
+
+    /// Starts a command, and waits until it sleeps at a point.
+    pub async fn asleep(&self, command: &str, at: &str) -> Running {
+        let mut running = self.prepare(command, &[]).env("MIGRATE_SLEEP_POINT", at).start();
+        running.falls_asleep().await;
+        running
     }
 
     /// Runs a command that is killed at a point.

@@ -156,6 +156,22 @@ impl Running {
         rustix::process::kill_process(pid.expect("it runs"), signal).expect("it can be signaled");
     }
 
+    /// Waits until it sleeps at its `MIGRATE_SLEEP_POINT`.
+    pub async fn falls_asleep(&mut self) {
+        let stat = format!("/proc/{}/stat", self.child.id().expect("it runs"));
+        let until = std::time::Instant::now() + DEADLINE;
+        loop {
+            // Behind the name in brackets stands the state: T is stopped.
+            let text = std::fs::read_to_string(&stat).unwrap_or_default();
+            if text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')) {
+                return;
+            }
+            let awake = self.has_ended() || std::time::Instant::now() > until;
+            assert!(!awake, "`{}` does not come to the point where it sleeps", self.line);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Whether it has ended already.
     pub fn has_ended(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(Some(_)))
