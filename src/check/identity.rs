@@ -32,37 +32,14 @@ fn why_no_key(table: &Table) -> String {
     format!("{why}; once published, every UPDATE and DELETE of it fails on blue")
 }
 
-/// An index that finds at most one row for the values of its columns.
-fn names_one_row(table: &Table, index: &Index) -> bool {
-    let not_null = |name: &Ident| table.columns.iter().any(|column| column.name == *name && column.not_null);
-    index.unique && index.valid && index.plain && index.immediate && index.columns.iter().all(not_null)
-}
-
 fn full_without_key(table: &Table) -> bool {
-    table.identity == ReplicaIdentity::Full && !table.indexes.iter().any(|index| names_one_row(table, index))
+    table.identity == ReplicaIdentity::Full && table.key().is_some_and(|key| key.is_empty())
 }
 
 pub(super) fn full_is_slow(plan: &Plan, facts: &Facts) -> Vec<Seen> {
     let what =
         "its replica identity is FULL and it has no unique key: each change reads the whole table on green";
     view::blue_tables(plan, facts, what, |_, table| full_without_key(table))
-}
-
-pub(super) fn full_incomparable(plan: &Plan, facts: &Facts) -> Vec<Seen> {
-    let Some(blue) = &facts.blue else { return Vec::new() };
-    let mut seen = Vec::new();
-    for table in view::with_rows(plan, blue).filter(|table| full_without_key(table)) {
-        let columns = blue.incomparable_columns.iter().filter(|column| column.table == table.name);
-        seen.extend(columns.map(|column| {
-            let what = format!(
-                "identity FULL without a key, and {} cannot be compared ({} has no `=`)",
-                column.column.as_str(),
-                column.type_name
-            );
-            Seen::blue(table.name.plain(), what)
-        }));
-    }
-    seen
 }
 
 pub(super) fn green_cannot_find(plan: &Plan, facts: &Facts) -> Vec<Seen> {

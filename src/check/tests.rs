@@ -328,15 +328,6 @@ const TABLES: &[Spoiled] = &[
         c.token().identity = ReplicaIdentity::Full;
         c.token().indexes.clear();
     }),
-    ("FULL_INCOMPARABLE", Case::good, |c| {
-        c.token().identity = ReplicaIdentity::Full;
-        c.token().indexes.clear();
-        c.blue().incomparable_columns = vec![IncomparableColumn {
-            table: name("token"),
-            column: Ident::new("body"),
-            type_name: "json".into(),
-        }];
-    }),
     ("UNLOGGED", Case::good, |c| c.token().persistence = Persistence::Unlogged),
     ("FOREIGN_TABLE", Case::good, |c| c.token().kind = TableKind::Foreign),
     ("INHERITANCE", Case::good, |c| {
@@ -462,15 +453,8 @@ fn near_misses_do_not_fire() {
             c.plan.broker.as_mut().unwrap().allow_single_node = true;
             c.outside(OutsideState::BrokerSingleNode);
         },
-        // FULL with a key of its own is as good as the key, whatever the other columns' types.
-        |c| {
-            c.token().identity = ReplicaIdentity::Full;
-            c.blue().incomparable_columns = vec![IncomparableColumn {
-                table: name("token"),
-                column: Ident::new("body"),
-                type_name: "json".into(),
-            }];
-        },
+        // FULL with a key of its own is as good as the key.
+        |c| c.token().identity = ReplicaIdentity::Full,
         // A partitioned parent has no rows, so needs no identity.
         |c| {
             let parent = Table { kind: TableKind::Partitioned, indexes: Vec::new(), ..table("all") };

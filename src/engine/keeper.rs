@@ -39,14 +39,17 @@ impl Keeper {
     /// Takes the lease on each side, blue first, with one epoch for all.
     ///
     /// The same order everywhere, so that two that start at once do not each hold one side. The epoch is above what
-    /// any side has seen.
+    /// any side has seen. Every side is asked before any is taken: a holder whose session on blue broke for a moment
+    /// is alive on green, and taking blue from it would end a cutover that holds clients.
     ///
     /// # Errors
     /// As [`lease::take`].
     pub async fn take(mut places: Vec<Place>, holder_name: &str, takeover: Takeover) -> Result<Keeper> {
         let mut epoch = 1;
         for place in &places {
-            epoch = epoch.max(lease::holder(&place.client).await?.map_or(0, |held| held.epoch) + 1);
+            let held = lease::holder(&place.client).await?;
+            lease::refuse_living(held.as_ref(), takeover)?;
+            epoch = epoch.max(held.map_or(0, |held| held.epoch) + 1);
         }
         for place in &mut places {
             let taken = lease::take(&mut place.client, place.side, holder_name, epoch, takeover).await?;

@@ -51,6 +51,21 @@ async fn holder_in<C: tokio_postgres::GenericClient>(client: &C) -> Result<Optio
     Ok(row.map(|row| Holder { epoch: row.get("epoch"), name: row.get("holder"), alive: row.get("alive") }))
 }
 
+/// Refuses to push aside who must not be.
+///
+/// # Errors
+/// [`Kind::Lease`] when somebody alive holds the lease and `takeover` does not allow to take it from them.
+pub fn refuse_living(held: Option<&Holder>, takeover: Takeover) -> Result<()> {
+    match held.filter(|held| held.alive && takeover != Takeover::FromEpoch(held.epoch)) {
+        None => Ok(()),
+        Some(held) => Err(Error::new(
+            Kind::Lease,
+            format!("{} is at work on this migration (epoch {})", held.name, held.epoch),
+        )
+        .hint("wait until it ends or stop it; `migrate status` shows what it does")),
+    }
+}
+
 /// Takes the lease on one side with an epoch of at least `epoch`, and returns the epoch taken.
 ///
 /// In this order, and why: (1) sessions of earlier epochs are ended and waited for, so that nothing they have open can
@@ -69,14 +84,7 @@ pub async fn take(
 ) -> Result<i64> {
     let doing = || format!("cannot take the lease on {side}");
     let before = holder(client).await?;
-    let in_the_way = |held: &&Holder| held.alive && takeover != Takeover::FromEpoch(held.epoch);
-    if let Some(held) = before.as_ref().filter(in_the_way) {
-        return Err(Error::new(
-            Kind::Lease,
-            format!("{} is at work on this migration (epoch {})", held.name, held.epoch),
-        )
-        .hint("wait until it ends or stop it; `migrate status` shows what it does"));
-    }
+    refuse_living(before.as_ref(), takeover)?;
     let before_epoch = before.map_or(0, |held| held.epoch);
     let next = epoch.max(before_epoch + 1);
     client

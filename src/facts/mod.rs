@@ -99,9 +99,6 @@ pub struct ServerFacts {
     /// Tables whose policies bind their owner too (FORCE ROW LEVEL SECURITY), sorted.
     #[serde(default)]
     pub forced_row_security: Vec<TableName>,
-    /// Columns whose type has no equality operator (json, point, …), sorted.
-    #[serde(default)]
-    pub incomparable_columns: Vec<IncomparableColumn>,
     /// Extensions: name and version.
     pub extensions: BTreeMap<String, String>,
     /// Extensions whose scripts the server has on disk: name and default version.
@@ -134,18 +131,6 @@ pub struct ServerFacts {
     /// What we left here ourselves, when schema `migrate` exists.
     #[serde(default)]
     pub ours: Option<Ours>,
-}
-
-/// A column that cannot be compared with `=`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IncomparableColumn {
-    /// Its table.
-    pub table: TableName,
-    /// Its name.
-    pub column: Ident,
-    /// Its type.
-    pub type_name: String,
 }
 
 /// What schema `migrate` on a server says. All `None` when a schema of that name is there that is not ours.
@@ -241,10 +226,11 @@ impl Table {
         self.indexes.iter().find(|index| index.primary && index.valid)
     }
 
-    /// The columns that name a row in WAL and on green; `None` when nothing does.
+    /// The columns that name a row in WAL and on green; empty when only the whole old row does, `None` when nothing does.
     ///
-    /// A deferrable primary key is no identity (measured: UPDATE fails on blue once published). With FULL the
-    /// whole old row names it, and the primary key, if any, is used on green.
+    /// A deferrable primary key is no identity (measured: UPDATE fails on blue once published). With FULL the whole old
+    /// row is in WAL, and a unique key of it finds the row on green. Without one the row is looked for by all its
+    /// values: as a key they would not do, since NULL equals nothing and equal rows are several.
     pub fn key(&self) -> Option<Vec<Ident>> {
         let columns = |index: &Index| index.columns.clone();
         match &self.identity {
@@ -254,13 +240,20 @@ impl Table {
                 .iter()
                 .find(|index| index.name == *name && index.valid && index.immediate)
                 .map(columns),
-            ReplicaIdentity::Full => Some(
-                self.primary_key()
-                    .map(columns)
-                    .unwrap_or_else(|| self.columns.iter().map(|column| column.name.clone()).collect()),
-            ),
+            ReplicaIdentity::Full => {
+                let mut unique = self.indexes.iter().filter(|index| self.names_one_row(index));
+                let primary = unique.clone().find(|index| index.primary);
+                Some(primary.or_else(|| unique.next()).map(columns).unwrap_or_default())
+            }
             ReplicaIdentity::Nothing => None,
         }
+    }
+
+    /// Whether an index finds at most one row for the values of its columns, at any moment of a transaction.
+    fn names_one_row(&self, index: &Index) -> bool {
+        let not_null =
+            |name: &Ident| self.columns.iter().any(|column| column.name == *name && column.not_null);
+        index.unique && index.valid && index.plain && index.immediate && index.columns.iter().all(not_null)
     }
 }
 

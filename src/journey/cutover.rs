@@ -38,7 +38,7 @@ const GREEN_WITHIN: Duration = Duration::from_secs(3);
 ///
 /// # Crash
 /// Run it again: it goes on from the journal. Or `migrate rollback`, before the point of no return; that needs blue only.
-pub async fn run(session: &Session, stop: watch::Receiver<bool>) -> Result<()> {
+pub async fn run(session: &Session, mut stop: watch::Receiver<bool>) -> Result<()> {
     let world = &session.world;
     refuse_without_route(&world.plan)?;
     let engine = session.engine().await?;
@@ -48,10 +48,13 @@ pub async fn run(session: &Session, stop: watch::Receiver<bool>) -> Result<()> {
     }
     match stage(session, &engine).await? {
         Stage::Untouched => {
-            warm_up(session).await?;
-            // As late as can be: once clients are on green, a refresh would lock them out of the view.
-            views::refresh(&world.blue_info, &world.green_info, world.epoch, &world.ears).await?;
-            gates::refuse(&gates::look(world).await?)?;
+            tokio::select! {
+                ready = get_ready(session) => ready?,
+                _ = stop.wait_for(|stop| *stop) => {
+                    return Err(Error::new(Kind::Stopped, "stopped by the operator before the switch began")
+                        .hint("nothing was switched; run `migrate cutover` again, or `migrate replicate` to follow on"));
+                }
+            }
             switch(session, stop).await?;
         }
         Stage::CutShort => {
@@ -68,6 +71,15 @@ pub async fn run(session: &Session, stop: watch::Receiver<bool>) -> Result<()> {
     settle(session)
         .await
         .map_err(|error| forward_only(error, "clients are served by green, but not all is settled"))
+}
+
+/// All that takes time while clients go on undisturbed, and then the gates.
+async fn get_ready(session: &Session) -> Result<()> {
+    let world = &session.world;
+    warm_up(session).await?;
+    // As late as can be: once clients are on green, a refresh would lock them out of the view.
+    views::refresh(&world.blue_info, &world.green_info, world.epoch, &world.ears).await?;
+    gates::refuse(&gates::look(world).await?)
 }
 
 /// How far an earlier cutover came.
@@ -183,7 +195,11 @@ async fn go_back(session: &Session, failed: Error) -> Result<()> {
                 world.note("the point of no return is passed: going on");
                 return finish_switch(session).await;
             }
-            Kind::Lease => return Err(error.source(failed)),
+            Kind::Lease => {
+                return Err(error
+                    .hint("whoever took over sees to the clients; if they wait and nobody is at work, run `migrate rollback`")
+                    .source(failed));
+            }
             _ if began.elapsed() < PERSIST => {
                 tracing::warn!(why = %error.chain().join(": "), "going back is tried again");
                 tokio::time::sleep(LOOK_EVERY * 5).await;

@@ -3,7 +3,7 @@
 use super::name::TableName;
 use crate::{
     error::{Doing, Error, Kind, Result},
-    facts::{IncomparableColumn, Ours, Sequence, ServerFacts, Table, TableKind},
+    facts::{Ours, Sequence, ServerFacts, Table, TableKind},
     plan::{Side, TableSelection},
 };
 use serde::de::DeserializeOwned;
@@ -15,7 +15,6 @@ const LISTS: &str = include_str!("../../sql/facts/read_lists.sql");
 const SURROUNDINGS: &str = include_str!("../../sql/facts/read_surroundings.sql");
 const TABLES: &str = include_str!("../../sql/facts/read_tables.sql");
 const SEQUENCES: &str = include_str!("../../sql/facts/read_sequences.sql");
-const INCOMPARABLE: &str = include_str!("../../sql/facts/read_incomparable_columns.sql");
 const FINGERPRINT: &str = include_str!("../../sql/facts/read_fingerprint.sql");
 const OURS: &str = include_str!("../../sql/facts/read_ours.sql");
 const ATTEMPT: &str = include_str!("../../sql/facts/read_attempt.sql");
@@ -69,7 +68,6 @@ async fn read_in_transaction(client: &Client, side: Side, selection: &TableSelec
         .doing(Kind::Bug, || format!("the facts of {side} are not of the expected shape"))?;
     facts.tables = read_rows::<Table>(client, side, TABLES).await?;
     facts.sequences = read_rows::<Sequence>(client, side, SEQUENCES).await?;
-    facts.incomparable_columns = read_rows::<IncomparableColumn>(client, side, INCOMPARABLE).await?;
     facts.ours = read_ours(client, side).await?;
     let selected: Vec<TableName> = facts
         .tables

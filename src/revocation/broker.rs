@@ -113,7 +113,7 @@ impl Queues {
                         Kind::Gate,
                         format!("queue {queue} still holds {count} message(s)"),
                     )
-                    .hint("Look at them with `migrate revocations list`."));
+                    .hint("They were not replayed: look at them with the broker's own tools before you delete the queue."));
                 }
                 Err(error) if error.kind == Kind::Request => {}
                 Err(error) => return Err(error),

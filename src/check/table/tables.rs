@@ -27,15 +27,6 @@ pub(super) const CHECKS: &[Check] = &[
         rule: identity::full_is_slow,
     },
     Check {
-        code: "FULL_INCOMPARABLE",
-        severity: Blocking,
-        concerns: BlueGreen,
-        looks_at: "With REPLICA IDENTITY FULL and no unique key a row is found by all its columns, and some types (json, xml, point) have no `=`.",
-        remedy: "add a primary key or a unique index on NOT NULL columns",
-        source: "hazards A1.3",
-        rule: identity::full_incomparable,
-    },
-    Check {
         code: "UNLOGGED",
         severity: Blocking,
         concerns: BlueGreen,
