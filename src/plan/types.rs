@@ -4,7 +4,7 @@ mod cutover;
 mod revocation;
 mod secret;
 
-pub use cutover::{Cutover, Gate, PAUSE_LONGEST, PgBouncer, Reverse, Route, RouteCommand, Soak, SoakFailure};
+pub use cutover::{Cutover, Gate, PgBouncer, Reverse, Route, RouteCommand, Soak, SoakFailure};
 pub use revocation::{ChangeOp, ReplayEffect, ReplayUpdate, RevocationRule, RevocationWhen, SameTx};
 pub use secret::Secret;
 

@@ -294,6 +294,7 @@ mod tests {
             ("to: host=g", "to: port=1", "BAD_VALUE plan: cutover.route.pgbouncer[0].to"),
             ("to: host=g", "to: host=g user=x", "BAD_VALUE plan: cutover.route.pgbouncer[0].to"),
             ("cutover:\n", "cutover:\n  pause_max: 0s\n", "BAD_VALUE plan: cutover.pause_max"),
+            ("cutover:\n", "cutover:\n  pause_max: 2m\n", "LONG_PAUSE plan: cutover.pause_max"),
             ("cutover:\n", "cutover:\n  sequence_gap: 0\n", "BAD_VALUE plan: cutover.sequence_gap"),
             ("cutover:\n", "cutover:\n  gates: [{}]\n", "NOT_EXACTLY_ONE plan: cutover.gates[0]"),
             (

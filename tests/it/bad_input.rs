@@ -293,7 +293,9 @@ async fn commands_that_come_too_early_or_with_an_edited_plan() {
 #[tokio::test]
 async fn a_cutover_while_green_is_far_behind_touches_no_client() {
     let stage = Stage::set("bad_lag").await;
-    let plan = PLAN.replace("cutover:\n", "cutover:\n  gates: [ { lag_max: 1kB } ]\n");
+    let plan = PLAN
+        .replace("cutover:\n", "cutover:\n  gates: [ { lag_max: 1kB } ]\n")
+        .replace("pause_max: 5s", "pause_max: 30s");
     stage.desk.write("plan.yaml", &plan);
     stage.migrate(&["replicate", "plan.yaml", "--until-caught-up"]).run().await.expect(0);
     let mut green = stage.pair.green().await;

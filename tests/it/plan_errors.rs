@@ -1,12 +1,8 @@
 //! Every way a plan can be wrong gives one clear message: where, what, and what to do. No server is needed.
 
 use migrate::{
-    engine::lease::{EXPIRY, RENEW_EVERY},
     error::{Error, Kind},
-    plan::{
-        PAUSE_LONGEST,
-        load::{self, load, load_sql},
-    },
+    plan::load::{self, load, load_sql},
 };
 use std::{fs, path::PathBuf};
 
@@ -282,19 +278,6 @@ fn a_password_in_a_value_is_starred() {
       |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^
     help: write `key: value` lines, indented below it
     ");
-}
-
-/// Needs no server, and is wrong whatever the servers are: so it is said with its line.
-#[test]
-fn a_pause_longer_than_a_lease_is_refused() {
-    insta::assert_snapshot!(said(&format!("{HEAD}cutover: {{ pause_max: 15s }}\n")), @r"
-    plan.yaml:5:23: `cutover.pause_max`: `15s` is longer than a lease can be relied on
-      |
-    5 | cutover: { pause_max: 15s }
-      |                       ^^^
-    help: allow 12s at most, a switch takes well under a second
-    ");
-    assert!(PAUSE_LONGEST + RENEW_EVERY <= EXPIRY);
 }
 
 #[test]

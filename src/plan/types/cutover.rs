@@ -10,8 +10,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cutover {
-    /// The longest clients may be held; if the fence is not up by then, everything goes back and they go on. At most 12s.
-    #[serde(deserialize_with = "pause_budget")]
+    /// The longest clients may be held; if the fence is not up by then, everything goes back and they go on.
     pub pause_max: Span,
     /// What sends clients to blue or green.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,21 +41,6 @@ impl Default for Cutover {
             reverse: None,
         }
     }
-}
-
-/// The longest `pause_max`: when another operator may take over from one who fell silent, the server has undone that
-/// one's fence already. Three seconds, in which the lease is renewed, short of the lease's expiry.
-pub const PAUSE_LONGEST: Duration = Duration::from_secs(12);
-
-fn pause_budget<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
-    let span = Span::deserialize(deserializer)?;
-    if span.0 > PAUSE_LONGEST {
-        return Err(serde::de::Error::custom(format!(
-            "`{span}` is longer than a lease can be relied on: allow {} at most, a switch takes well under a second",
-            Span(PAUSE_LONGEST)
-        )));
-    }
-    Ok(span)
 }
 
 /// What sends clients to blue or green: exactly one of the two.

@@ -1,14 +1,27 @@
 //! What contradicts itself in the switch: its budget, its route, its gates.
 
 use super::Notes;
+use crate::finding::Severity;
 use crate::plan::{Cutover, Gate, Route, Soak};
 use std::{collections::BTreeSet, time::Duration};
+
+/// Longer than this, a pooler gives up on waiting clients by itself (PgBouncer's `query_wait_timeout` is 120 s).
+const PAUSE_WORTH_A_WARNING: Duration = Duration::from_secs(60);
 
 pub(super) fn cutover(cutover: &Cutover, notes: &mut Notes) {
     let pause = cutover.pause_max;
     if pause.0 < Duration::from_millis(100) {
         let what = format!("no switch fits into {pause}");
         notes.block("BAD_VALUE", "cutover.pause_max", what, "allow a second or more; the default is 5s");
+    } else if pause.0 > PAUSE_WORTH_A_WARNING {
+        let what = format!("clients may be held for {pause}, and may give up before");
+        notes.add(
+            Severity::Warning,
+            "LONG_PAUSE",
+            "cutover.pause_max",
+            what,
+            "a switch takes well under a second; allow some seconds",
+        );
     }
     if cutover.transaction_age_max.0.is_zero() {
         notes.block(
