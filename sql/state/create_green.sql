@@ -35,6 +35,13 @@ create table if not exists migrate.progress (
     applied_at       timestamptz not null default clock_timestamp()
 );
 
+-- The keys a slot's follower changed last, left to the next one: the fence compares their rows.
+create table if not exists migrate.last_keys (
+    slot text primary key,
+    keys jsonb not null,
+    at   timestamptz not null default clock_timestamp()
+);
+
 -- The first copy, a row for each table.
 create table if not exists migrate.copy_table (
     attempt    int not null,
@@ -62,6 +69,9 @@ create table if not exists migrate.request (
     id          bigint generated always as identity primary key,
     kind        text not null check (kind in ('cutover', 'verify', 'rollback', 'finish')),
     asked_by    text not null,
+    -- The asker's session here: a request counts only while it lives.
+    backend_pid   int not null,
+    backend_start timestamptz not null,
     asked_at    timestamptz not null default clock_timestamp(),
     answered_at timestamptz
 );

@@ -5,6 +5,7 @@
 //! facts do not have (offline, one side unreachable) a rule is silent about.
 
 mod collation;
+mod cutover;
 mod green;
 mod identity;
 mod names;
@@ -21,6 +22,7 @@ mod table;
 mod tests;
 mod view;
 
+pub use cutover::stops_cutover;
 pub use table::checks;
 
 use crate::{

@@ -26,7 +26,7 @@ pub async fn run(args: RollbackArgs, ui: &Ui) -> Result<ExitCode> {
         }
     }
     ui.say(match (rollback::open_and_run(brief, extent, ui.ears()).await?, extent) {
-        (Outcome::RestRemoved, _) => "an earlier `rollback --all` was cut short; now nothing of ours is left",
+        (Outcome::RestRemoved, _) => "an earlier run was cut short; now nothing of ours is left",
         (Outcome::BlueAlone, _) => "clients are with blue. Green does not answer, and its journal knows nothing of it: the next command tells it, as soon as green answers",
         (Outcome::Done, Extent::Cutover) => "clients are with blue; green keeps its copy: `migrate replicate` follows on, or `rollback --all` removes it",
         (Outcome::Done, Extent::All) => "clients are with blue, and nothing of ours is left",

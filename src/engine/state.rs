@@ -1,6 +1,8 @@
 //! Our schema on both sides: made once, recognized later, never mistaken for another migration's.
 
+use super::failpoint;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::pg::catalog;
 use crate::plan::Side;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
@@ -31,34 +33,47 @@ pub enum Holds {
     Everything,
 }
 
+/// How long a rival that makes our schema at the same moment is waited for; making it takes milliseconds.
+const RIVAL: &str = "15s";
+
 /// Makes our schema where it is missing, and says which database this is.
 ///
 /// # Errors
 /// [`Kind::Gate`] when the schema is another migration's, or was made for the other side: blue and green are swapped.
-pub async fn create(client: &Client, side: Side, holds: Holds, plan: &str) -> Result<Identity> {
+///
+/// # Crash
+/// All of it or nothing is there: schema, identity and gate are one transaction.
+pub async fn create(client: &mut Client, side: Side, holds: Holds, plan: &str) -> Result<Identity> {
     // Refuse before the first change: it may be another migration's.
     find(client, side, plan).await?;
     let doing = || format!("cannot create schema migrate on {side}");
-    let mut batch = String::from("begin; set local lock_timeout = '5s';");
-    batch.push_str(include_str!("../../sql/state/create_blue.sql"));
+    let tx = client.transaction().await.doing(Kind::Server, doing)?;
+    // `if not exists` is no help against one that makes it at the same moment: both would insert the same name.
+    tx.batch_execute(&format!(
+        "set local lock_timeout = '{RIVAL}'; select pg_advisory_xact_lock(7747002); set local lock_timeout = '5s'"
+    ))
+    .await
+    .doing(Kind::Server, doing)?;
+    tx.batch_execute(include_str!("../../sql/state/create_blue.sql")).await.doing(Kind::Server, doing)?;
     if holds == Holds::Everything {
-        batch.push_str(include_str!("../../sql/state/create_green.sql"));
+        tx.batch_execute(include_str!("../../sql/state/create_green.sql"))
+            .await
+            .doing(Kind::Server, doing)?;
     }
-    batch.push_str("commit;");
-    client.batch_execute(&batch).await.doing(Kind::Server, doing)?;
     let nonce = format!("{:032x}", rand::random::<u128>());
-    client
-        .execute(include_str!("../../sql/state/write_identity.sql"), &[&side.to_string(), &nonce, &plan])
+    tx.execute(include_str!("../../sql/state/write_identity.sql"), &[&side.to_string(), &nonce, &plan])
         .await
         .doing(Kind::Server, doing)?;
     let (closed, state) = match side {
         Side::Blue => (false, "OPEN"),
         Side::Green => (true, "CLOSED"),
     };
-    client
-        .execute(include_str!("../../sql/state/write_gate.sql"), &[&closed, &state])
+    tx.execute(include_str!("../../sql/state/write_gate.sql"), &[&closed, &state])
         .await
         .doing(Kind::Server, doing)?;
+    failpoint::hit(&format!("begin:{side}-making"));
+    tx.commit().await.doing(Kind::Server, doing)?;
+    failpoint::hit(&format!("begin:{side}-made"));
     match find(client, side, plan).await? {
         Some(identity) => Ok(identity),
         None => {
@@ -66,6 +81,14 @@ pub async fn create(client: &Client, side: Side, holds: Holds, plan: &str) -> Re
                 .hint("somebody drops it at the same time; find out who, then run this again"))
         }
     }
+}
+
+/// Whether anything of ours is there: this migration's, or a schema whose maker died before it said whose it is.
+///
+/// # Errors
+/// As [`create`].
+pub async fn is_there(client: &Client, side: Side, plan: &str) -> Result<bool> {
+    Ok(find(client, side, plan).await?.is_some() || catalog::has_unclaimed_schema(client, side).await?)
 }
 
 /// Says which database this is; `None` when our schema is not there.

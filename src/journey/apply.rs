@@ -71,7 +71,7 @@ pub async fn run(brief: Brief, ears: Ears, mut stop: watch::Receiver<bool>) -> R
             .hint("its SQL runs on green, as a step of `migrate replicate`"));
     }
     let info = ConnInfo::parse(brief.plan.blue.url.expose())?;
-    let client = session::reach(Side::Blue, &info, "lease").await?;
+    let mut client = session::reach(Side::Blue, &info, "lease").await?;
     let fingerprint = fingerprint(&brief)?;
     let known = state::find(&client, Side::Blue, &brief.plan.name).await?.is_some();
     if known && pin::has_ended(&client, &brief.plan.name, &fingerprint).await? {
@@ -80,7 +80,7 @@ pub async fn run(brief: Brief, ears: Ears, mut stop: watch::Receiver<bool>) -> R
     let begun = known && pin::current::<InPlacePin>(&client, &brief.plan.name).await?.is_some();
     let fresh = if begun { None } else { Some(look_before_beginning(&brief, &client).await?) };
 
-    let identity = state::create(&client, Side::Blue, Holds::Everything, &brief.plan.name).await?;
+    let identity = state::create(&mut client, Side::Blue, Holds::Everything, &brief.plan.name).await?;
     let holder = format!("apply (process {})", std::process::id());
     let keeper = Keeper::take(
         vec![Place { side: Side::Blue, info: info.clone(), client }],

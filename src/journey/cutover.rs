@@ -79,6 +79,7 @@ async fn get_ready(session: &Session) -> Result<()> {
     warm_up(session).await?;
     // As late as can be: once clients are on green, a refresh would lock them out of the view.
     views::refresh(&world.blue_info, &world.green_info, world.epoch, &world.ears).await?;
+    gates::give_statistics(world).await?;
     gates::refuse(&gates::look(world).await?)
 }
 

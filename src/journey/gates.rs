@@ -2,10 +2,15 @@
 //!
 //! Looked at anew each time, never journaled: what was true a minute ago is not a gate.
 
+use super::observe;
+use crate::check;
+use crate::copy::analyze::analyze;
 use crate::error::{Doing, Error, Kind, Result};
-use crate::pg::catalog;
+use crate::event::Event;
+use crate::finding::Severity;
+use crate::pg::{catalog, connect, name::TableName};
 use crate::plan::{Gate, Plan, Side};
-use crate::step::world::World;
+use crate::step::{newcomers, world::World};
 use std::time::Duration;
 
 /// One gate, as it was seen.
@@ -25,6 +30,9 @@ const LAG_MAX_BYTES: u64 = 1 << 20;
 /// How long a gate's own query or command may take.
 const GATE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long tables without statistics may take to be analyzed.
+const STATISTICS_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Looks at every gate.
 ///
 /// # Errors
@@ -35,6 +43,8 @@ pub async fn look(world: &World) -> Result<Vec<Seen>> {
         transactions(world).await?,
         prepared(world).await?,
         shape(world).await?,
+        completeness(world).await?,
+        checks(world).await?,
         statistics(world).await?,
     ];
     if !world.plan.revocations.is_empty() {
@@ -145,8 +155,72 @@ async fn shape(world: &World) -> Result<Seen> {
     })
 }
 
+/// Whatever the plan's patterns select now is what green has.
+async fn completeness(world: &World) -> Result<Seen> {
+    let found = newcomers::look(world, &*world.client(Side::Blue).await?).await?;
+    for newcomer in found.iter().filter(|newcomer| !newcomer.loses_data()) {
+        world.ears.tell(Event::Warning { text: format!("on blue, {newcomer}: green does not have it") });
+    }
+    let losses = newcomers::losses(&found);
+    Ok(Seen {
+        gate: "green gets every table and sequence that the plan selects on blue".into(),
+        holds: losses.is_none(),
+        seen: losses.map_or_else(|| "yes".into(), |losses| format!("{losses}: {}", newcomers::WAY_OUT)),
+    })
+}
+
+/// The checks of the beginning that can have become false since, on connections of their own.
+async fn checks(world: &World) -> Result<Seen> {
+    let blue = connect::connect(&world.blue_info, "gates").await?;
+    let green = connect::connect(&world.green_info, "gates").await?;
+    let findings = observe::observe(&world.plan, &blue, &green, world.ears.clone()).await?.judge(&world.plan);
+    let stopping: Vec<String> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Blocking && check::stops_cutover(&finding.code))
+        .map(|finding| format!("{} at {}: {} ({})", finding.code, finding.place, finding.what, finding.help))
+        .collect();
+    Ok(Seen {
+        gate: "the checks that can have become false since the copy began hold".into(),
+        holds: stopping.is_empty(),
+        seen: if stopping.is_empty() { "yes".into() } else { stopping.join("; ") },
+    })
+}
+
 /// Without statistics green's first minutes look like an outage.
 async fn statistics(world: &World) -> Result<Seen> {
+    let missing: Vec<String> = never_analyzed(world).await?.iter().map(ToString::to_string).collect();
+    Ok(Seen {
+        gate: "every table of green has statistics".into(),
+        holds: missing.is_empty(),
+        seen: if missing.is_empty() {
+            "yes".into()
+        } else {
+            let names = missing.join(", ");
+            format!("never analyzed: {names}; do it by hand: on green, `analyze {names}`")
+        },
+    })
+}
+
+/// Analyzes tables of green that lost their statistics since the copy (a TRUNCATE on blue does that), as far as that
+/// takes less than a minute. What could not be analyzed, the gate names.
+///
+/// # Errors
+/// [`Kind::Server`] when green cannot be asked which they are.
+pub async fn give_statistics(world: &World) -> Result<()> {
+    let missing = never_analyzed(world).await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let analyzing = analyze(&world.green_info, &missing, world.epoch, &world.ears);
+    match tokio::time::timeout(STATISTICS_DEADLINE, analyzing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(why = %error.chain().join(": "), "green cannot be analyzed"),
+        Err(_) => tracing::warn!("green could not be analyzed in time"),
+    }
+    Ok(())
+}
+
+async fn never_analyzed(world: &World) -> Result<Vec<TableName>> {
     let names: Vec<String> = world.tables.iter().map(|table| table.green.to_string()).collect();
     let green = world.client(Side::Green).await?;
     let missing: Vec<String> = green
@@ -154,15 +228,8 @@ async fn statistics(world: &World) -> Result<Seen> {
         .await
         .doing(Kind::Server, || "cannot look at green's statistics".into())?
         .get(0);
-    Ok(Seen {
-        gate: "every table of green has statistics".into(),
-        holds: missing.is_empty(),
-        seen: if missing.is_empty() {
-            "yes".into()
-        } else {
-            format!("never analyzed: {}", missing.join(", "))
-        },
-    })
+    let tables = world.tables.iter().zip(&names);
+    Ok(tables.filter(|(_, name)| missing.contains(name)).map(|(table, _)| table.green.clone()).collect())
 }
 
 async fn capture(world: &World) -> Seen {

@@ -70,7 +70,8 @@ async fn living_holder(green: &Client) -> Result<Option<Holder>> {
     Ok(lease::holder(green).await?.filter(|holder| holder.alive))
 }
 
-/// What somebody asks of us; `None` when nobody does. Only what was asked since we took the lease counts.
+/// What somebody asks of us; `None` when nobody does. Only what was asked since we took the lease counts, and only
+/// while the asker lives: one that was interrupted does not want us gone any more.
 pub async fn asked(green: &Client, epoch: i64) -> Result<Option<String>> {
     let row = green
         .query_opt(include_str!("../../sql/journey/read_request.sql"), &[&epoch])
@@ -79,11 +80,11 @@ pub async fn asked(green: &Client, epoch: i64) -> Result<Option<String>> {
     Ok(row.map(|row| row.get("kind")))
 }
 
-/// Says that we have stepped aside.
-pub async fn answer(green: &Client) -> Result<()> {
-    green
-        .execute("update migrate.request set answered_at = clock_timestamp() where answered_at is null", &[])
+/// Says that we have stepped aside. Tells whether anybody still waits for that.
+pub async fn answer(green: &Client, epoch: i64) -> Result<bool> {
+    let answered = green
+        .execute(include_str!("../../sql/journey/answer.sql"), &[&epoch])
         .await
         .doing(Kind::Server, || "cannot answer the request".into())?;
-    Ok(())
+    Ok(answered > 0)
 }

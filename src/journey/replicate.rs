@@ -5,7 +5,10 @@ use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::plan::Side;
 use crate::runbook::PhaseName;
-use std::time::Duration;
+use crate::step::newcomers::{self, Newcomer};
+use crate::step::world::World;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// When `replicate` ends by itself.
@@ -32,6 +35,12 @@ pub enum Ended {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often blue is asked for tables that the copy does not carry.
+const LOOK_FOR_NEWCOMERS_EVERY: Duration = Duration::from_secs(5);
+/// How long blue may take to answer that.
+const NEWCOMERS_DEADLINE: Duration = Duration::from_secs(5);
+/// How often the keys changed last are written down, for whoever follows after a `kill -9` of ours.
+const KEEP_KEYS_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs `replicate` to its end. `stop` turns true when the operator wants it to stop.
 ///
@@ -61,21 +70,31 @@ pub async fn run(session: &Session, until: Until, mut stop: watch::Receiver<bool
     }
 
     world.ears.tell(Event::Phase { name: "follow".into() });
-    world.start_following().await?;
-    world.start_capturing().await?;
-    let ended = follow(session, until, stop).await;
-    // Stopped in both cases: at a batch boundary, so that green's progress row is all there is to know.
-    let (followed, captured) = (world.stop_following().await, world.stop_capturing().await);
-    let ended = ended?;
-    followed.and(captured)?;
-    if let Ended::SteppedAside { .. } = ended {
-        handover::answer(&*world.client(Side::Green).await?).await?;
+    loop {
+        world.start_following().await?;
+        world.start_capturing().await?;
+        let ended = follow(session, until, stop.clone()).await;
+        // Stopped in any case: at a batch boundary, so that green's progress row is all there is to know.
+        let (followed, captured) = (world.stop_following().await, world.stop_capturing().await);
+        let ended = ended?;
+        if let Ended::SteppedAside { command } = &ended {
+            // A batch may have taken long to end, and the asker may have been interrupted meanwhile.
+            if !handover::answer(&*world.client(Side::Green).await?, world.epoch).await? {
+                // Unless it lost its patience and took over.
+                world.prove_lease_on(Side::Green).await?;
+                world.note(format!("`migrate {command}` does not wait for us any more: following again"));
+                continue;
+            }
+        }
+        followed.and(captured)?;
+        return Ok(ended);
     }
-    Ok(ended)
 }
 
 async fn follow(session: &Session, until: Until, mut stop: watch::Receiver<bool>) -> Result<Ended> {
     let world = &session.world;
+    let mut newcomers = Watch::default();
+    let mut kept = Instant::now();
     let mut goal = None;
     if until == Until::CaughtUp {
         goal = Some(gates::current_lsn(world).await?);
@@ -87,6 +106,11 @@ async fn follow(session: &Session, until: Until, mut stop: watch::Receiver<bool>
             _ = stop.wait_for(|stop| *stop) => return Ok(Ended::Stopped),
         }
         world.followers_health().await?;
+        newcomers.look(world).await;
+        if kept.elapsed() >= KEEP_KEYS_EVERY {
+            world.keep_last_keys().await;
+            kept = Instant::now();
+        }
         let asked = handover::asked(&*world.client(Side::Green).await?, world.epoch).await?;
         if let Some(command) = asked {
             return Ok(Ended::SteppedAside { command });
@@ -101,4 +125,45 @@ async fn follow(session: &Session, until: Until, mut stop: watch::Receiver<bool>
             }
         }
     }
+}
+
+/// Names what comes to blue while we follow, each once.
+#[derive(Default)]
+struct Watch {
+    looked: Option<Instant>,
+    told: HashSet<Newcomer>,
+}
+
+impl Watch {
+    /// Looks when it is time to. A blue that does not answer is the follower's matter, not ours.
+    async fn look(&mut self, world: &World) {
+        if self.looked.is_some_and(|at| at.elapsed() < LOOK_FOR_NEWCOMERS_EVERY) {
+            return;
+        }
+        let found = tokio::time::timeout(NEWCOMERS_DEADLINE, async {
+            newcomers::look(world, &*world.client(Side::Blue).await?).await
+        });
+        match found.await {
+            Ok(Ok(found)) => {
+                for newcomer in found {
+                    if self.told.insert(newcomer.clone()) {
+                        world.ears.tell(Event::Warning { text: warning(&newcomer) });
+                    }
+                }
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "cannot look for new tables on blue"),
+            Err(_) => tracing::debug!("blue does not say in time whether it has new tables"),
+        }
+        self.looked = Some(Instant::now());
+    }
+}
+
+fn warning(newcomer: &Newcomer) -> String {
+    if newcomer.loses_data() {
+        return format!(
+            "on blue, {newcomer}: green does not get it, and `migrate cutover` will refuse; {}",
+            newcomers::WAY_OUT
+        );
+    }
+    format!("on blue, {newcomer}: green does not get it; create it there too, or begin again")
 }

@@ -114,43 +114,58 @@ pub async fn look_first(plan: &Plan) -> Result<()> {
         Err(error) if error.kind == Kind::Connect => return Ok(()),
         reached => reached?,
     };
-    if session::begun(&green, plan).await?.is_some() || left_on_blue(plan, &green).await?.is_some() {
+    if session::begun(&green, plan).await?.is_some() || !left_over(plan, green).await?.is_empty() {
         return Ok(());
     }
     Err(session::nothing_begun(plan))
 }
 
-/// Removes what a `rollback --all` left that died between its last two effects: our schema on blue, with an open gate
-/// and no migration on green. Says whether there was any.
+/// Removes what a `rollback --all` left that died between its last two effects, or a `replicate` that died before its
+/// first: our schema on either side, with an open gate on blue and no attempt on green. Says whether there was any.
 ///
 /// # Errors
-/// [`crate::error::Kind::Lease`] when somebody is at work; [`crate::error::Kind::Gate`] when blue is another
+/// [`crate::error::Kind::Lease`] when somebody is at work; [`crate::error::Kind::Gate`] when a side is another
 /// migration's.
 async fn remove_rest(plan: &Plan) -> Result<bool> {
     let (blue_info, green_info) = session::connections(plan)?;
     let green = session::reach(Side::Green, &green_info, "rollback").await?;
-    let Some(blue) = left_on_blue(plan, &green).await? else { return Ok(false) };
+    let places = left_over(plan, green).await?;
+    if places.is_empty() {
+        return Ok(false);
+    }
+    let sides: Vec<Side> = places.iter().map(|place| place.side).rev().collect();
     let holder = format!("rollback (process {})", std::process::id());
-    let keeper = Keeper::take(
-        vec![Place { side: Side::Blue, info: blue_info.clone(), client: blue }],
-        &holder,
-        Takeover::OnlyWhenFree,
-    )
-    .await?;
-    let blue = connect::connect(&blue_info.acting_as(keeper.epoch()), "rollback").await?;
-    state::drop(&blue, Side::Blue).await?;
+    let keeper = Keeper::take(places, &holder, Takeover::OnlyWhenFree).await?;
+    for side in sides {
+        let info = if side == Side::Blue { &blue_info } else { &green_info };
+        let client = connect::connect(&info.acting_as(keeper.epoch()), "rollback").await?;
+        // Looked at again under the lease: somebody may have pinned an attempt just before we took it.
+        if side == Side::Green && session::begun(&client, plan).await?.is_some() {
+            keeper.release().await;
+            return Ok(false);
+        }
+        state::drop(&client, side).await?;
+    }
     Ok(true)
 }
 
-/// A connection to blue, when a `rollback --all` that was cut short left our schema there and none on green.
-async fn left_on_blue(plan: &Plan, green: &Client) -> Result<Option<Client>> {
-    if state::find(green, Side::Green, &plan.name).await?.is_some() {
-        return Ok(None);
+/// Where our schema is though no attempt is on, blue first.
+async fn left_over(plan: &Plan, green: Client) -> Result<Vec<Place>> {
+    if session::begun(&green, plan).await?.is_some() {
+        return Ok(Vec::new());
     }
-    let (blue_info, _) = session::connections(plan)?;
+    let (blue_info, green_info) = session::connections(plan)?;
     let blue = session::reach(Side::Blue, &blue_info, "lease").await?;
+    let known = state::find(&blue, Side::Blue, &plan.name).await?.is_some();
     // After `finish` green is empty of us too, but blue is fenced and must stay so.
-    let left =
-        state::find(&blue, Side::Blue, &plan.name).await?.is_some() && gate_state(&blue).await? == "OPEN";
-    Ok(left.then_some(blue))
+    if known && gate_state(&blue).await? != "OPEN" {
+        return Ok(Vec::new());
+    }
+    let mut places = Vec::new();
+    for (side, info, client) in [(Side::Blue, blue_info, blue), (Side::Green, green_info, green)] {
+        if state::is_there(&client, side, &plan.name).await? {
+            places.push(Place { side, info, client });
+        }
+    }
+    Ok(places)
 }

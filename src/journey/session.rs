@@ -82,8 +82,8 @@ impl Session {
         let (seen_blue, seen_green) = match &begun {
             Some(_) => (known(&blue, Side::Blue, &brief).await?, known(&green, Side::Green, &brief).await?),
             None => (
-                state::create(&blue, Side::Blue, Holds::LeaseAndGate, &brief.plan.name).await?,
-                state::create(&green, Side::Green, Holds::Everything, &brief.plan.name).await?,
+                state::create(&mut blue, Side::Blue, Holds::LeaseAndGate, &brief.plan.name).await?,
+                state::create(&mut green, Side::Green, Holds::Everything, &brief.plan.name).await?,
             ),
         };
 

@@ -18,6 +18,7 @@ const SEQUENCES: &str = include_str!("../../sql/facts/read_sequences.sql");
 const FINGERPRINT: &str = include_str!("../../sql/facts/read_fingerprint.sql");
 const OURS: &str = include_str!("../../sql/facts/read_ours.sql");
 const ATTEMPT: &str = include_str!("../../sql/facts/read_attempt.sql");
+const UNCLAIMED: &str = include_str!("../../sql/facts/find_unclaimed.sql");
 const SEE_LOCK: &str = include_str!("../../sql/facts/see_lock.sql");
 
 /// How long all reading may take; the server ends a single statement after half of it.
@@ -136,7 +137,7 @@ async fn read_ours(client: &Client, side: Side) -> Result<Option<Ours>> {
         .await
         .doing(Kind::Server, || format!("cannot look for schema migrate on {side}"))?;
     let (schema, identity, attempt): (bool, bool, bool) = (there.get(0), there.get(1), there.get(2));
-    if !schema {
+    if !schema || has_unclaimed_schema(client, side).await? {
         return Ok(None);
     }
     let mut ours = Ours::default();
@@ -153,6 +154,22 @@ async fn read_ours(client: &Client, side: Side) -> Result<Option<Ours>> {
         ours.attempt = row.and_then(|row| u32::try_from(row.get::<_, i32>(0)).ok());
     }
     Ok(Some(ours))
+}
+
+/// Whether schema `migrate` is one that we made and never said whose it is: the maker died in between. Nothing was
+/// done yet then, since all that is ours is done under the lease, whose table is empty.
+///
+/// # Errors
+/// [`Kind::Server`] when a query fails.
+pub async fn has_unclaimed_schema(client: &Client, side: Side) -> Result<bool> {
+    let doing = || format!("cannot look for schema migrate on {side}");
+    let made = "select to_regclass('migrate.identity') is not null and to_regclass('migrate.lease') is not null \
+                and to_regclass('migrate.gate') is not null and to_regprocedure('migrate.gate_check()') is not null";
+    let made: bool = client.query_one(made, &[]).await.doing(Kind::Server, doing)?.get(0);
+    if !made {
+        return Ok(false);
+    }
+    Ok(client.query_one(UNCLAIMED, &[]).await.doing(Kind::Server, doing)?.get(0))
 }
 
 /// Asks tables that hold rows of their own for a first row.

@@ -2,6 +2,7 @@
 
 use super::world::{ReplicatedTable, World};
 use crate::error::{Doing, Error, Kind, Result};
+use crate::event::Event;
 use crate::pg::name::{TableName, literal};
 use crate::plan::Side;
 use std::collections::BTreeMap;
@@ -21,6 +22,12 @@ pub async fn compare(world: &World) -> Result<usize> {
         let follower = world.follower.lock().await;
         follower.as_ref().map(|follower| follower.dirty_keys()).unwrap_or_default()
     };
+    if dirty.is_empty() {
+        world.ears.tell(Event::Warning {
+            text: "0 keys are compared: no follower has changed a row since the copy, or none could write down which"
+                .into(),
+        });
+    }
     let mut by_table: BTreeMap<&ReplicatedTable, Vec<Vec<String>>> = BTreeMap::new();
     for key in &dirty {
         if let Some(table) = world.tables.iter().find(|table| table.green == key.table) {

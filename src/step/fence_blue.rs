@@ -1,6 +1,6 @@
 //! Fence blue: the one transaction after which blue refuses writes and green has all of them.
 
-use super::{Adoption, Notes, Standing, Step, StepId, compare_keys, sequences, world::World};
+use super::{Adoption, Notes, Standing, Step, StepId, compare_keys, newcomers, sequences, world::World};
 use crate::engine::{failpoint, lease};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::{catalog, connect, lsn::Lsn};
@@ -218,7 +218,7 @@ async fn look_again(world: &World, fence: &Client) -> Result<()> {
     if shape != world.blue_facts.ddl_fingerprint {
         return Err(shape_changed());
     }
-    Ok(())
+    newcomers::refuse(&newcomers::look(world, fence).await?)
 }
 
 /// The error of every look that finds blue's shape changed since the attempt was pinned.

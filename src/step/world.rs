@@ -1,6 +1,6 @@
 //! What steps act upon: two databases, a route, a follower, and the right to do so.
 
-use super::attempt::Attempt;
+use super::{attempt::Attempt, last_keys};
 use crate::engine::lease;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Ears, Event};
@@ -192,7 +192,8 @@ impl World {
                 green: table.green.clone(),
                 key: table.key.clone(),
             });
-            *follower = Some(Follower::start(
+            let known = last_keys::load(self).await;
+            let started = Follower::start(
                 FollowSpec {
                     blue: self.blue_info.clone(),
                     green: self.green_info.clone(),
@@ -204,7 +205,9 @@ impl World {
                     retained_wal_max_bytes: self.plan.replicate.retained_wal_max.0,
                 },
                 self.ears.clone(),
-            ));
+            );
+            started.remember_keys(known);
+            *follower = Some(started);
         }
         Ok(())
     }
@@ -220,12 +223,18 @@ impl World {
         }
     }
 
-    /// Stops following at a batch boundary.
+    /// Stops following at a batch boundary, and leaves the keys changed last to the next one that follows.
     pub async fn stop_following(&self) -> Result<()> {
-        match self.follower.lock().await.take() {
-            Some(follower) => follower.stop(STOP_DEADLINE).await.map(|_| ()),
-            None => Ok(()),
-        }
+        let Some(follower) = self.follower.lock().await.take() else { return Ok(()) };
+        let (stopped, keys) = follower.stop_and_list_keys(STOP_DEADLINE).await;
+        last_keys::keep(self, &keys).await;
+        stopped.map(|_| ())
+    }
+
+    /// Writes down the keys changed last, for whoever follows after us if we die.
+    pub async fn keep_last_keys(&self) {
+        let keys = self.follower.lock().await.as_ref().map(Follower::dirty_keys).unwrap_or_default();
+        last_keys::keep(self, &keys).await;
     }
 
     /// Begins to capture revocations in this process; nothing when the plan has no rules or we do already.

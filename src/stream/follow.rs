@@ -151,6 +151,20 @@ impl Follower {
         lock(&self.shared.dirty).list()
     }
 
+    /// Takes in keys that an earlier follower changed last. Right after the start, so that they count as older.
+    pub fn remember_keys(&self, keys: impl IntoIterator<Item = DirtyKey>) {
+        let mut dirty = lock(&self.shared.dirty);
+        keys.into_iter().for_each(|key| dirty.add(key));
+    }
+
+    /// As [`Follower::stop`], and gives the last distinct keys it changed, whatever came of stopping.
+    pub async fn stop_and_list_keys(self, deadline: Duration) -> (Result<FollowStatus>, Vec<DirtyKey>) {
+        let dirty = Arc::clone(&self.shared.dirty);
+        let outcome = self.stop(deadline).await;
+        let keys = lock(&dirty).list();
+        (outcome, keys)
+    }
+
     /// Waits until a marker (`pg_logical_emit_message(true, 'migrate', marker)` on blue) and all that blue committed
     /// before it are durable on green. Gives the end of the marker's commit.
     ///

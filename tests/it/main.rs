@@ -13,6 +13,7 @@ mod crashes;
 mod ddl;
 mod facts;
 mod history_live;
+mod journey;
 mod plan_cli;
 mod plan_errors;
 mod plan_pages;

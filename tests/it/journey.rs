@@ -1,0 +1,10 @@
+//! Whole migrations over real servers, where something happens between two commands.
+
+#[path = "journey/beginning.rs"]
+mod beginning;
+#[path = "journey/handover.rs"]
+mod handover;
+#[path = "journey/newcomers.rs"]
+mod newcomers;
+#[path = "journey/stage.rs"]
+mod stage;
