@@ -14,7 +14,6 @@ const AGAIN: &[&str] = &[
     "FAMILY_SPLIT",
     "REFERENCE_OUT",
     "NO_IDENTITY",
-    "FULL_INCOMPARABLE",
     "UNLOGGED",
     "FOREIGN_TABLE",
     "LARGE_OBJECTS",
