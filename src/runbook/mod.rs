@@ -94,6 +94,10 @@ pub struct StepView {
     pub title: String,
     /// SQL and commands, as far as they are known beforehand.
     pub shows: Vec<String>,
+    /// Locks that others may wait for; empty when there are none.
+    pub locks: String,
+    /// How long it may take before it gives up; empty when the work sets the time.
+    pub deadline: String,
     /// Whether it may be taken back.
     pub reversal: Reversal,
 }
@@ -110,6 +114,8 @@ impl Runbook {
             id: step.id().to_string(),
             title: step.title(),
             shows: step.shows(),
+            locks: step.locks(),
+            deadline: step.deadline(),
             reversal: step.reversal(),
         };
         let phases = self

@@ -23,6 +23,14 @@ impl Step<World> for Analyze {
         "Fill materialized views and analyze green's tables".into()
     }
 
+    fn locks(&self) -> String {
+        "green: SHARE UPDATE EXCLUSIVE on one table after the other, ACCESS EXCLUSIVE on a materialized view while it is filled; nobody uses green yet".into()
+    }
+
+    fn deadline(&self) -> String {
+        "a lock is waited for 10 min at most".into()
+    }
+
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         Ok(if mark::is_set(world, MARK).await? { Standing::Present } else { Standing::Absent })
     }

@@ -106,6 +106,17 @@ impl Step<World> for ArmGate {
         self.tables.iter().map(Self::create).collect()
     }
 
+    fn locks(&self) -> String {
+        format!(
+            "{}: SHARE ROW EXCLUSIVE on one table after the other, for a moment: writers wait, readers do not",
+            self.side
+        )
+    }
+
+    fn deadline(&self) -> String {
+        format!("a lock is waited for {LOCK_TIMEOUT} at most, {TRIES} tries a table")
+    }
+
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         let client = world.client(self.side).await?;
         let names: Vec<String> = self.tables.iter().map(TableName::to_string).collect();

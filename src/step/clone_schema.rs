@@ -31,6 +31,14 @@ impl Step<World> for CloneSchema {
         vec!["pg_dump --schema-only <blue>, loaded into green in one transaction".into()]
     }
 
+    fn locks(&self) -> String {
+        "blue: ACCESS SHARE on every table while pg_dump reads the catalog".into()
+    }
+
+    fn deadline(&self) -> String {
+        format!("{} s", DEADLINE.as_secs())
+    }
+
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         let green = world.client(Side::Green).await?;
         let there = made::is_recorded(&green, schema::LABEL).await?;

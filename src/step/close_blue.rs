@@ -38,6 +38,10 @@ impl Step<World> for CloseBlue {
         ]
     }
 
+    fn locks(&self) -> String {
+        "blue: none; other sessions are ended".into()
+    }
+
     async fn intent(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
         let client = world.client(Side::Blue).await?;
         Ok(Some(serde_json::json!(Before { public_could_connect: public_can_connect(&client).await? })))

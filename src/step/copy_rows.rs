@@ -63,6 +63,14 @@ impl Step<World> for CopyRows {
         ]
     }
 
+    fn locks(&self) -> String {
+        "blue: ACCESS SHARE on a table while it is copied, given back when somebody waits for it longer than a second; making the slot waits for open write transactions, and nobody waits for it".into()
+    }
+
+    fn deadline(&self) -> String {
+        format!("{} s for the slot; the copy, as long as both sides move", SLOT_DEADLINE.as_secs())
+    }
+
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         let green = world.client(Side::Green).await?;
         let row = green

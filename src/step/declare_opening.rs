@@ -34,6 +34,14 @@ impl Step<World> for DeclareOpening {
         vec!["blue: update migrate.gate set state = 'OPENING'".into()]
     }
 
+    fn locks(&self) -> String {
+        "blue: the row of the gate".into()
+    }
+
+    fn deadline(&self) -> String {
+        "what is left of cutover.pause_max".into()
+    }
+
     fn reversal(&self) -> Reversal {
         Reversal::PointOfNoReturn
     }

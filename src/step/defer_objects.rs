@@ -25,6 +25,14 @@ impl Step<World> for DeferObjects {
         "Drop secondary indexes and constraints of green's empty tables, to be rebuilt after the rows".into()
     }
 
+    fn locks(&self) -> String {
+        "green: ACCESS EXCLUSIVE on its own empty tables; nobody uses green yet".into()
+    }
+
+    fn deadline(&self) -> String {
+        "a lock is waited for 30 s at most".into()
+    }
+
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         Ok(if mark::is_set(world, MARK).await? { Standing::Present } else { Standing::Absent })
     }

@@ -82,6 +82,15 @@ impl Step<World> for FenceBlue {
         ]
     }
 
+    fn locks(&self) -> String {
+        "blue: an advisory lock that every writer shares: writers wait until the fence stands, readers do not"
+            .into()
+    }
+
+    fn deadline(&self) -> String {
+        format!("what is left of cutover.pause_max; {} ms a try for the lock", LOCK_TIMEOUT.as_millis())
+    }
+
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         let state = gate_state(&*world.client(Side::Blue).await?).await?;
         Ok(match state.as_str() {

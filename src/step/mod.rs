@@ -123,6 +123,14 @@ pub trait Step<W: Sync>: Send + Sync {
     fn shows(&self) -> Vec<String> {
         Vec::new()
     }
+    /// The locks it takes that others may wait for, on which side, for how long; empty when there are none.
+    fn locks(&self) -> String {
+        String::new()
+    }
+    /// How long it may take before it gives up; empty when the work itself sets the time (a copy).
+    fn deadline(&self) -> String {
+        String::new()
+    }
     /// Whether it may be taken back.
     fn reversal(&self) -> Reversal {
         Reversal::Undo

@@ -33,6 +33,14 @@ impl Step<World> for OpenCapture {
         vec!["blue: create_replication_slot … logical pgoutput".into()]
     }
 
+    fn locks(&self) -> String {
+        "blue: none; making the slot waits for open write transactions, and nobody waits for it".into()
+    }
+
+    fn deadline(&self) -> String {
+        format!("{} s", SLOT_DEADLINE.as_secs())
+    }
+
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         let blue = world.client(Side::Blue).await?;
         let row = blue

@@ -30,6 +30,14 @@ impl Step<World> for OpenGreen {
         vec!["green: update migrate.gate set closed = false, state = 'OPEN'".into()]
     }
 
+    fn locks(&self) -> String {
+        "green: the row of the gate".into()
+    }
+
+    fn deadline(&self) -> String {
+        "45 s a try, tried again for a minute: there is nothing to go back to".into()
+    }
+
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         let state = gate_state(&*world.client(Side::Green).await?).await?;
         Ok(if state == "OPEN" { Standing::Present } else { Standing::Absent })

@@ -39,6 +39,14 @@ impl Step<World> for PauseClients {
         vec!["route: PAUSE".into()]
     }
 
+    fn locks(&self) -> String {
+        "none; clients are held at the route from here on".into()
+    }
+
+    fn deadline(&self) -> String {
+        "cutover.pause_max".into()
+    }
+
     /// Once green is open the pause has served, whether or not clients have been let go since.
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         let known = match &world.route {

@@ -41,6 +41,14 @@ impl Step<World> for PointRoutes {
         ]
     }
 
+    fn locks(&self) -> String {
+        "none".into()
+    }
+
+    fn deadline(&self) -> String {
+        "what is left of cutover.pause_max".into()
+    }
+
     async fn check(&self, world: &World, notes: &Notes) -> Result<Standing> {
         let Some(route) = &world.route else {
             // No route to move: the operator moves clients, and nothing has to be seen.

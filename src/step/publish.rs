@@ -41,6 +41,14 @@ impl Step<World> for Publish {
         vec![self.create()]
     }
 
+    fn locks(&self) -> String {
+        "blue: SHARE UPDATE EXCLUSIVE on each table for a moment: neither readers nor writers wait".into()
+    }
+
+    fn deadline(&self) -> String {
+        "a lock is waited for 2 s at most".into()
+    }
+
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         let client = world.client(Side::Blue).await?;
         let row = client

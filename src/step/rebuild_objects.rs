@@ -30,6 +30,14 @@ impl Step<World> for RebuildObjects {
         "Rebuild indexes and constraints on green".into()
     }
 
+    fn locks(&self) -> String {
+        "green: as building indexes and constraints takes them; nobody uses green yet".into()
+    }
+
+    fn deadline(&self) -> String {
+        "a lock is waited for 10 min at most".into()
+    }
+
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         Ok(if mark::is_set(world, MARK).await? { Standing::Present } else { Standing::Absent })
     }

@@ -39,6 +39,14 @@ impl Step<World> for ReplayRevocations {
         vec!["green: each rule's `valid` query must find nothing".into()]
     }
 
+    fn locks(&self) -> String {
+        "green: the rows that revocations name".into()
+    }
+
+    fn deadline(&self) -> String {
+        format!("{} s", DEADLINE.as_secs())
+    }
+
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         Ok(if mark::is_set(world, MARK).await? { Standing::Present } else { Standing::Absent })
     }

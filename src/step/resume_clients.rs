@@ -31,6 +31,14 @@ impl Step<World> for ResumeClients {
         vec!["route: RESUME".into()]
     }
 
+    fn locks(&self) -> String {
+        "none".into()
+    }
+
+    fn deadline(&self) -> String {
+        "30 s a try, tried again for a minute".into()
+    }
+
     async fn check(&self, world: &World, notes: &Notes) -> Result<Standing> {
         let begun = notes.get::<serde_json::Value>(&id()).is_some();
         let held = match &world.route {

@@ -36,6 +36,14 @@ impl Step<World> for RunSql {
         self.files.iter().map(|file| format!("-- {}\n{}", file.name, file.text.trim_end())).collect()
     }
 
+    fn locks(&self) -> String {
+        "green: as the SQL takes them; nobody uses green yet".into()
+    }
+
+    fn deadline(&self) -> String {
+        "a lock is waited for 2 s at most".into()
+    }
+
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         let green = world.client(Side::Green).await?;
         let there = made::is_recorded(&green, LABEL).await?;
