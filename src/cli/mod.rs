@@ -127,10 +127,11 @@ pub fn reference() -> String {
     text
 }
 
-/// `MIGRATE_LOG` takes tracing's directives; `-v` is for those who do not know them.
+/// `MIGRATE_LOG` takes tracing's directives; `-v` is for those who do not know them. Libraries log errors that we turn
+/// into findings (a broker's refusal), so theirs are not shown twice.
 fn log_among_talk(ui: &Ui, verbose: u8) {
     let fallback = match verbose {
-        0 => "error",
+        0 => "migrate=error",
         1 => "migrate=info",
         _ => "migrate=debug",
     };

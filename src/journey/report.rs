@@ -74,8 +74,11 @@ pub async fn open_and_read(plan: &Plan) -> Result<Report> {
 pub async fn read(green: &Client, blue: Option<&Client>, plan: &Plan, pin: &Pin) -> Result<Report> {
     let mut notes = crate::step::Notes::default();
     for entry in journal::read(green, pin.attempt).await? {
-        if let Some(note) = entry.note {
-            notes.put(entry.step, note);
+        match (entry.event, entry.note) {
+            // What was taken back did not happen: a fence of a cutover that was called off is no evidence.
+            (JournalEvent::Undone, _) => notes.remove(&entry.step),
+            (_, Some(note)) => notes.put(entry.step, note),
+            (_, None) => {}
         }
     }
     let revocations = match plan.revocations.is_empty() {
