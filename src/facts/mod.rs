@@ -2,9 +2,11 @@
 //!
 //! Reading it is [`crate::pg::catalog`]'s work; judging it is [`crate::check`]'s.
 
+mod expression;
 mod locale;
 mod outside;
 
+pub use expression::{Domain, IncomparableColumn, ViewedColumn, Volatility};
 pub use locale::Collation;
 pub use outside::{OutsideFact, OutsideState};
 
@@ -99,6 +101,18 @@ pub struct ServerFacts {
     /// Tables whose policies bind their owner too (FORCE ROW LEVEL SECURITY), sorted.
     #[serde(default)]
     pub forced_row_security: Vec<TableName>,
+    /// Functions outside pg_catalog, by `schema.name`: the worst volatility of those that share the name.
+    #[serde(default)]
+    pub functions: BTreeMap<String, Volatility>,
+    /// Domains, sorted by name.
+    #[serde(default)]
+    pub domains: Vec<Domain>,
+    /// Columns that views and rules use, sorted.
+    #[serde(default)]
+    pub viewed_columns: Vec<ViewedColumn>,
+    /// Tables of which an UPDATE fires triggers of the user's, sorted by name.
+    #[serde(default)]
+    pub update_triggers: Vec<TableName>,
     /// Columns whose type has no equality operator (json, point, …), sorted.
     #[serde(default)]
     pub incomparable_columns: Vec<IncomparableColumn>,
@@ -134,18 +148,6 @@ pub struct ServerFacts {
     /// What we left here ourselves, when schema `migrate` exists.
     #[serde(default)]
     pub ours: Option<Ours>,
-}
-
-/// A column that cannot be compared with `=`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IncomparableColumn {
-    /// Its table.
-    pub table: TableName,
-    /// Its name.
-    pub column: Ident,
-    /// Its type.
-    pub type_name: String,
 }
 
 /// What schema `migrate` on a server says. All `None` when a schema of that name is there that is not ours.

@@ -2,10 +2,10 @@
 //!
 //! The tests here draw a sample of the cutover's points (`MIGRATE_TEST_SEED`); `scripts/prove crashes` runs all of them.
 
-#[path = "crashes/limited_role.rs"]
-mod limited_role;
 #[path = "crashes/green_dead.rs"]
 mod green_dead;
+#[path = "crashes/limited_role.rs"]
+mod limited_role;
 #[path = "crashes/operators.rs"]
 mod operators;
 #[path = "crashes/points.rs"]
