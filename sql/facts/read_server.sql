@@ -29,9 +29,11 @@ select jsonb_build_object(
             'sees_all_sessions', r.rolsuper or pg_has_role(r.oid, 'pg_read_all_stats', 'USAGE'))
         from pg_roles r where r.rolname = current_user),
     'settings', (
-        select jsonb_object_agg(s.name, current_setting(s.name))
+        -- Our session's own time zone is pinned; a script run by hand would get the default of database and role.
+        select jsonb_object_agg(s.name, case s.name when 'TimeZone' then s.reset_val else current_setting(s.name) end)
         from pg_settings s
         where s.name in (
+            'TimeZone',
             'wal_level', 'max_wal_senders', 'max_replication_slots', 'max_slot_wal_keep_size', 'wal_keep_size',
             'wal_sender_timeout', 'idle_replication_slot_timeout', 'max_connections', 'superuser_reserved_connections',
             'reserved_connections', 'max_prepared_transactions', 'max_locks_per_transaction', 'max_worker_processes',

@@ -98,9 +98,19 @@ const ADD_PRIMARY_KEY: Form = form(
     "Make the columns NOT NULL online, CREATE UNIQUE INDEX, then ADD CONSTRAINT … PRIMARY KEY USING INDEX.",
 );
 const ADD_EXCLUDE: Form = form(
-    "ADD EXCLUDE",
+    "ADD EXCLUDE, or a key WITHOUT OVERLAPS",
     "an index is built under ACCESS EXCLUSIVE; there is no online form",
     "A new table with the constraint, or a blue-green migration.",
+);
+const SET_EXPRESSION: Form = form(
+    "SET EXPRESSION of a stored generated column",
+    "every row is computed and written anew under ACCESS EXCLUSIVE; there is no online form",
+    "A new plain column with a trigger that sets it, filled by an UPDATE (done in batches here), and a swap; or a blue-green migration.",
+);
+const VALIDATE: Form = form(
+    "VALIDATE CONSTRAINT beside other changes",
+    "the rows are read under the lock of the others",
+    "Put VALIDATE CONSTRAINT in a statement of its own, after this one.",
 );
 const ADD_NOT_NULL: Form = form(
     "ADD CONSTRAINT … NOT NULL",
@@ -348,6 +358,8 @@ fn alter_form(command: &node::AlterTableCmd) -> &'static Form {
         Alter::AtAddConstraint => add_constraint_form(command),
         Alter::AtAlterColumnType => &ALTER_TYPE,
         Alter::AtSetNotNull => &SET_NOT_NULL,
+        Alter::AtSetExpression => &SET_EXPRESSION,
+        Alter::AtValidateConstraint => &VALIDATE,
         Alter::AtAlterConstraint => &ALTER_CONSTRAINT,
         Alter::AtDropColumn | Alter::AtDropConstraint
             if command.behavior() == node::DropBehavior::DropCascade =>
@@ -384,6 +396,7 @@ fn add_constraint_form(command: &node::AlterTableCmd) -> &'static Form {
     match constraint.contype() {
         ConstrType::ConstrCheck if !constraint.skip_validation => &ADD_CHECK,
         ConstrType::ConstrForeign => &ADD_FOREIGN_KEY,
+        _ if constraint.without_overlaps => &ADD_EXCLUDE,
         ConstrType::ConstrUnique if constraint.indexname.is_empty() => &ADD_UNIQUE,
         ConstrType::ConstrPrimary => &ADD_PRIMARY_KEY,
         ConstrType::ConstrExclusion => &ADD_EXCLUDE,

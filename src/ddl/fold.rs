@@ -7,6 +7,8 @@ use super::{
 };
 use crate::pg::name::TableName;
 
+mod constraint;
+
 /// What is rewritten as a whole.
 #[derive(Debug)]
 pub(super) enum Unit {
@@ -16,6 +18,10 @@ pub(super) enum Unit {
     Swap { drop: Box<Statement>, create: Box<Statement>, index: TableName },
     /// An index dropped and created again, with something between that needs the gap.
     Gap { drop: Box<Statement>, create_place: crate::finding::Place, between: crate::finding::Place },
+    /// A constraint dropped and added again under the same name, as one ALTER TABLE in the place of the second.
+    Constraint { drop: Box<Statement>, add: Box<Statement>, both: Box<Statement> },
+    /// A constraint dropped and added again, with something between that needs the gap.
+    ConstraintGap { drop: Box<Statement>, add_place: crate::finding::Place, between: crate::finding::Place },
 }
 
 /// Cuts statements that name several indexes, and pairs DROP INDEX with the CREATE INDEX that follows.
@@ -30,6 +36,20 @@ pub(super) fn units(statements: Vec<Statement>) -> Vec<Unit> {
             continue;
         }
         let Some(statement) = statements[at].take() else { continue };
+        match constraint::pair(&statement, &statements[at + 1..]) {
+            constraint::Pair::None => {}
+            constraint::Pair::Swap { add, both } => {
+                if let Some(added) = statements[at + 1 + add].take() {
+                    let drop = Box::new(statement);
+                    swaps.push((at + 1 + add, Unit::Constraint { drop, add: Box::new(added), both }));
+                }
+                continue;
+            }
+            constraint::Pair::Apart { add_place, between } => {
+                units.push(Unit::ConstraintGap { drop: Box::new(statement), add_place, between });
+                continue;
+            }
+        }
         match pair(&statement, &statements[at + 1..]) {
             Pair::None => units.push(Unit::One(Box::new(statement))),
             Pair::Apart { create, between } => {

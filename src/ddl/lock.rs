@@ -117,6 +117,8 @@ pub enum LockRole {
     Partition,
     /// What a query in it reads.
     Read,
+    /// The sequence of a column.
+    Sequence,
 }
 
 /// A lock a statement takes.

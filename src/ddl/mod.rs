@@ -10,13 +10,19 @@ mod cursor;
 mod edit;
 mod fold;
 pub mod lock;
+mod long_name;
+mod merge;
 pub mod parse;
+mod parts;
 mod psql;
+mod recipe;
 mod rules;
 mod scene;
 mod session;
 pub mod source;
 pub mod statement;
+mod types;
+mod volatility;
 
 use crate::{
     error::Error,
@@ -44,6 +50,7 @@ pub fn rewrite(files: &[SqlFile], live: Option<&ServerFacts>) -> Rewritten {
         match source::statements(file) {
             Ok((mut found, remarks)) => {
                 assign_search_paths(&mut found);
+                result.findings.extend(found.iter().filter_map(long_name::finding));
                 statements.extend(found);
                 result.findings.extend(remarks);
             }
@@ -59,8 +66,14 @@ pub fn rewrite(files: &[SqlFile], live: Option<&ServerFacts>) -> Rewritten {
         result.statements.extend(outcome.steps);
         result.findings.extend(outcome.findings);
     }
+    merge::columns(&mut result.statements);
     number_duplicates(&mut result.statements);
     result
+}
+
+/// The recipes: name, rows of the catalogue of forms, page of PostgreSQL's manual, and why.
+pub fn recipes() -> impl Iterator<Item = (&'static str, &'static [u16], &'static str, &'static str)> {
+    recipe::RECIPES.iter().map(|recipe| (recipe.name, recipe.rows, recipe.manual, recipe.why))
 }
 
 /// The first thing wrong with a file, with the line and a caret; `None` when it can be read.
@@ -70,9 +83,23 @@ pub fn explain_error(file: &SqlFile) -> Option<Error> {
 
 fn of_unit(unit: &Unit, scene: &mut Scene) -> rules::Outcome {
     match unit {
-        Unit::One(statement) => {
-            let outcome = rules::apply(statement, scene);
-            scene.learn(&statement.tree, &statement.search_path);
+        Unit::One(statement) => online(statement, scene, 0),
+        Unit::Constraint { drop, add, both } => {
+            let mut outcome = online(both, scene, 0);
+            for step in &mut outcome.steps {
+                step.from = vec![drop.place.clone(), add.place.clone()];
+            }
+            outcome
+        }
+        Unit::ConstraintGap { drop, add_place, between } => {
+            let mut outcome = online(drop, scene, 0);
+            outcome.findings.push(Finding {
+                code: "DDL_CONSTRAINT_GAP".into(),
+                severity: Severity::Warning,
+                place: drop.place.clone(),
+                what: format!("the constraint is dropped here and added again at {add_place}; {between} stands between, so nothing holds the rows to it meanwhile"),
+                help: "Put ADD CONSTRAINT right after DROP CONSTRAINT: then the new one is proved first and takes the old one's name.".into(),
+            });
             outcome
         }
         Unit::Swap { drop, create, index } => {
@@ -94,6 +121,41 @@ fn of_unit(unit: &Unit, scene: &mut Scene) -> rules::Outcome {
                 what: format!("the index is dropped here and made again at {create_place}; {between} stands between, so the table is without it meanwhile"),
                 help: "Put DROP INDEX right before CREATE INDEX: then the new one is built first and takes the old one's name.".into(),
             });
+            outcome
+        }
+    }
+}
+
+/// Recipes nest: a column with a key has a NOT NULL in it, which has a CHECK. Deeper than this would be a fault of ours.
+const DEEPEST: u32 = 8;
+
+/// A statement taken apart by its recipe, if it has one, and each part by its own; what is in its final form meets its rule.
+fn online(statement: &source::Statement, scene: &mut Scene, depth: u32) -> rules::Outcome {
+    let expansion = if depth < DEEPEST { recipe::expand(statement, scene) } else { None };
+    match expansion {
+        None => {
+            let outcome = rules::apply(statement, scene);
+            if let Some((table, column, sql)) = rules::backfill::fills(statement, scene) {
+                scene.learn_fill(&table, &column, &sql);
+            }
+            scene.learn(&statement.tree, &statement.search_path);
+            outcome
+        }
+        Some(recipe::Expansion::Refused(findings)) => rules::Outcome { steps: Vec::new(), findings },
+        Some(recipe::Expansion::Becomes { statements, recipe, findings }) => {
+            let was = rules::alter_table::cost(statement, scene);
+            let mut outcome = rules::Outcome::default();
+            for part in &statements {
+                let done = online(part, scene, depth + 1);
+                outcome.steps.extend(done.steps);
+                outcome.findings.extend(done.findings);
+            }
+            for step in &mut outcome.steps {
+                step.recipe = recipe.name.into();
+                step.why = format!("{}; {}", step.why, recipe.why);
+                step.was.clone_from(&was);
+            }
+            outcome.findings.extend(findings);
             outcome
         }
     }

@@ -2,10 +2,13 @@
 
 use super::parse::{NodeEnum, node};
 use crate::{
-    facts::{Index, ServerFacts, Table, TableKind},
+    facts::{Index, ServerFacts, Table, TableKind, Volatility},
     pg::name::{Ident, TableName},
 };
+use changes::Changes;
 use std::collections::{BTreeMap, BTreeSet};
+
+mod changes;
 
 /// Where a relation comes from.
 #[derive(Debug, Clone, Copy)]
@@ -31,12 +34,26 @@ pub(super) struct Scene<'a> {
     made_indexes: BTreeMap<TableName, TableName>,
     /// Types made here that are no domains with a check.
     plain_types: BTreeSet<String>,
+    /// Domains made here that have one.
+    checked_domains: BTreeSet<String>,
+    /// What was done to tables in use.
+    changes: BTreeMap<TableName, Changes>,
+    /// Functions made here.
+    functions: BTreeMap<String, Volatility>,
 }
 
 impl<'a> Scene<'a> {
     pub fn new(live: Option<&'a ServerFacts>) -> Scene<'a> {
-        let (created, dropped) = (BTreeSet::new(), BTreeSet::new());
-        Scene { live, created, dropped, made_indexes: BTreeMap::new(), plain_types: BTreeSet::new() }
+        Scene {
+            live,
+            created: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            made_indexes: BTreeMap::new(),
+            plain_types: BTreeSet::new(),
+            checked_domains: BTreeSet::new(),
+            changes: BTreeMap::new(),
+            functions: BTreeMap::new(),
+        }
     }
 
     /// Whether we have looked at the database.
@@ -131,6 +148,11 @@ impl<'a> Scene<'a> {
         self.plain_types.contains(name)
     }
 
+    /// Whether a domain of this name was made by this plan, with a constraint.
+    pub fn is_domain_made_here(&self, name: &str) -> bool {
+        self.checked_domains.contains(name)
+    }
+
     /// Remembers what a statement makes and takes away.
     pub fn learn(&mut self, tree: &NodeEnum, path: &[Ident]) {
         match tree {
@@ -153,6 +175,9 @@ impl<'a> Scene<'a> {
             NodeEnum::CreateDomainStmt(create) if create.constraints.is_empty() => {
                 self.plain_types.extend(super::parse::strings(&create.domainname).pop());
             }
+            NodeEnum::CreateDomainStmt(create) => {
+                self.checked_domains.extend(super::parse::strings(&create.domainname).pop());
+            }
             NodeEnum::IndexStmt(index) => {
                 let Some(range) = &index.relation else { return };
                 let table = self.range(range, path);
@@ -164,6 +189,7 @@ impl<'a> Scene<'a> {
             NodeEnum::DropStmt(drop) => self.forget(drop, path),
             _ => {}
         }
+        self.learn_changes(tree, path);
     }
 
     fn make(&mut self, range: Option<&node::RangeVar>, path: &[Ident], may_exist: bool) {

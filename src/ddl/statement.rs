@@ -28,6 +28,46 @@ pub enum Class {
     Concurrent,
     /// A long piece of work beside readers and writers, inside a transaction.
     Validate,
+    /// Rows changed in batches, each batch in a short transaction of its own.
+    Backfill,
+}
+
+/// What running clients notice, once it is done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clients {
+    /// Nothing.
+    #[default]
+    Unaffected,
+    /// Statements prepared with `SELECT *`, `RETURNING *` or the changed column must be prepared again (0A000), and decoders
+    /// that count columns meet another number.
+    PreparedAgain,
+    /// Statements that were right before fail, or mean something else.
+    Broken,
+}
+
+/// A column that rows are walked by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyColumn {
+    /// Its name.
+    pub name: Ident,
+    /// Its type, as `format_type` writes it.
+    pub type_name: String,
+}
+
+/// How a statement over many rows is cut into batches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backfill {
+    /// The table whose rows are walked, in the order of the key.
+    pub table: TableName,
+    /// Its primary key or another unique one; empty when nobody has looked, and then it cannot run.
+    pub key: Vec<KeyColumn>,
+    /// The statement up to where the range of a batch follows: `update … where (…) and `.
+    pub head: String,
+    /// What follows the range.
+    pub tail: String,
+    /// The name under which the statement speaks of the table, quoted.
+    pub alias: String,
 }
 
 /// How a statement is tried.
@@ -69,6 +109,22 @@ pub enum Verify {
         /// An index that must be valid from here on: a partitioned one whose last part this attaches.
         valid: Option<TableName>,
     },
+    /// A record of ours, and the constraint, as long as it is there, is proved for all rows (`convalidated`).
+    ConstraintValid {
+        /// Its table.
+        table: TableName,
+        /// The constraint.
+        constraint: Ident,
+    },
+    /// A record of ours, and the column, as long as it is there, is NOT NULL (`attnotnull`).
+    NotNull {
+        /// Its table.
+        table: TableName,
+        /// The column.
+        column: Ident,
+    },
+    /// A record of ours that says that the last batch is through.
+    BatchesDone,
 }
 
 /// What an index looks like, as far as the catalog can be compared with the statement.
@@ -144,6 +200,12 @@ pub struct Online {
     pub verify: Verify,
     /// How it is taken back; `None`: it cannot.
     pub undo: Option<Undo>,
+    /// What running clients notice.
+    #[serde(default)]
+    pub clients: Clients,
+    /// How it is cut into batches, when it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<Backfill>,
 }
 
 impl Retry {
@@ -151,6 +213,8 @@ impl Retry {
     pub const BRIEF: Retry = Retry { lock_timeout_ms: Some(1_000), tries: 60 };
     /// For a CONCURRENTLY form.
     pub const CONCURRENT: Retry = Retry { lock_timeout_ms: None, tries: 3 };
+    /// For one batch of many.
+    pub const BATCH: Retry = Retry { lock_timeout_ms: Some(5_000), tries: 20 };
 }
 
 impl Rewritten {

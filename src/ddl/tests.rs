@@ -79,7 +79,7 @@ fn index(name: &str, table: &str, unique: bool, valid: bool, constraint: Option<
     }
 }
 
-fn constraint(name: &str, kind: ConstraintKind, references: Option<&str>) -> Constraint {
+pub(super) fn constraint(name: &str, kind: ConstraintKind, references: Option<&str>) -> Constraint {
     Constraint {
         name: Ident::new(name),
         kind,
@@ -144,6 +144,28 @@ const CASES: &[&str] = &[
     "create table n (id int primary key, r_id int references r (id)); create index n_i on n (r_id); insert into n values (1)",
     "begin; set lock_timeout = 5; create view v as select a from t; comment on column t.a is 'x'; commit",
     "create type mood as enum ('a'); alter table t add column m mood not null default 'a'",
+    "alter table t add column n uuid not null default gen_random_uuid()",
+    "alter table t add column n int default random() check (n > 0) unique references r (id)",
+    "alter table t add column n int default 1 check (n > 0) check (n < 9) unique references r",
+    "alter table t add column n bigserial",
+    "alter table t add column n serial primary key",
+    "alter table t add column if not exists n int references r (id) deferrable initially deferred",
+    "alter table t alter a set not null",
+    "alter table t add check (a > 0), add check (b > a), add unique (a), add foreign key (b) references r (id)",
+    "alter table t add constraint k unique (a) include (b) with (fillfactor = 70) deferrable",
+    "alter table r add primary key (id, a)",
+    "alter table t add constraint k primary key using index t_a",
+    "alter table t drop constraint t_r_fk; alter table t add constraint t_r_fk foreign key (a) references r (id)",
+    "alter table t drop constraint if exists k, add constraint k unique (a)",
+    "alter table t drop constraint if exists k; alter table t add constraint k check (a > 0)",
+    "alter table t alter constraint t_r_fk deferrable initially deferred",
+    "alter table t alter b drop not null, alter b set default 5, add column n int, alter a set not null",
+    "update t set a = 0 where a is null; alter table t alter a set not null",
+    "update t set b = a; alter table t alter b set not null",
+    "delete from t where a = 1 or b = 2",
+    "insert into r (id) select id from t where a > 0 on conflict do nothing",
+    "insert into t (a) values (1); update t set a = 2 where id = 1",
+    "alter table t add column n int; alter table t add column m int default random(); alter table t add column o int",
 ];
 
 #[test]
@@ -186,25 +208,12 @@ fn every_form_without_a_rule_stops_the_plan() {
     let facts = live();
     let cases = [
         "alter table t alter column a type bigint",
-        "alter table t alter column a set not null",
-        "alter table t add column n int default random()",
-        "alter table t add column n bigserial",
         "alter table t add column n int not null",
-        "alter table t add column n int unique",
-        "alter table t add column n int references r (id)",
-        "alter table t add column n int check (n > 0)",
-        "alter table t add column n some_domain",
-        "alter table t add check (a > 0)",
-        "alter table t add constraint k check (a > 0) not valid, validate constraint k",
-        "alter table t add foreign key (b) references r (id)",
-        "alter table t add unique (a)",
         "alter table t drop column a cascade",
         "drop index t_a cascade",
         "drop index t_pkey",
         "drop table t",
         "truncate t",
-        "update t set a = 1",
-        "insert into t values (1)",
         "create table x as select * from t",
         "create table p9 partition of p for values in (9)",
         "do $$ begin execute 'drop table t'; end $$",
@@ -235,7 +244,7 @@ fn every_form_without_a_rule_stops_the_plan() {
 
 #[test]
 fn a_file_that_cannot_be_read_stops_the_plan_and_the_others_are_still_judged() {
-    let files = [SqlFile::new("1.sql", "create indx"), SqlFile::new("2.sql", "update t set a = 1")];
+    let files = [SqlFile::new("1.sql", "create indx"), SqlFile::new("2.sql", "truncate t")];
     let result = rewrite(&files, None);
     let codes: Vec<(&str, Severity)> =
         result.findings.iter().map(|finding| (finding.code.as_str(), finding.severity)).collect();

@@ -2,9 +2,11 @@
 //!
 //! Reading it is [`crate::pg::catalog`]'s work; judging it is [`crate::check`]'s.
 
+mod expression;
 mod locale;
 mod outside;
 
+pub use expression::{Domain, IncomparableColumn, ViewedColumn, Volatility};
 pub use locale::Collation;
 pub use outside::{OutsideFact, OutsideState};
 
@@ -99,6 +101,18 @@ pub struct ServerFacts {
     /// Tables whose policies bind their owner too (FORCE ROW LEVEL SECURITY), sorted.
     #[serde(default)]
     pub forced_row_security: Vec<TableName>,
+    /// Functions outside pg_catalog, by `schema.name`: the worst volatility of those that share the name.
+    #[serde(default)]
+    pub functions: BTreeMap<String, Volatility>,
+    /// Domains, sorted by name.
+    #[serde(default)]
+    pub domains: Vec<Domain>,
+    /// Columns that views and rules use, sorted.
+    #[serde(default)]
+    pub viewed_columns: Vec<ViewedColumn>,
+    /// Tables of which an UPDATE fires triggers of the user's, sorted by name.
+    #[serde(default)]
+    pub update_triggers: Vec<TableName>,
     /// Extensions: name and version.
     pub extensions: BTreeMap<String, String>,
     /// Extensions whose scripts the server has on disk: name and default version.

@@ -2,7 +2,8 @@
 //!
 //! What shows that a step is done: a transactional statement writes a row into `migrate.manifest` in its own transaction, so
 //! effect and record are one. A CONCURRENTLY form cannot; it is looked for in the catalog, and its manifest row, written
-//! before, holds what was there (the definition of a dropped index, the identities of rebuilt ones).
+//! before, holds what was there (the definition of a dropped index, the identities of rebuilt ones). A change in batches keeps
+//! in its row how far it came.
 
 use super::{Notes, Standing, Step, StepId};
 use crate::{
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
+mod backfill;
 mod brief;
 mod build;
 mod look;
@@ -106,6 +108,16 @@ impl DdlStep {
         let standing = match &self.online.verify {
             Verify::Recorded { valid } => self.look_record(client, valid.as_ref()).await?,
             Verify::IndexRenamed { .. } => self.look_record(client, None).await?,
+            Verify::ConstraintValid { table, constraint } => {
+                self.look_proved(client, look::constraint(client, table, constraint).await?).await?
+            }
+            Verify::NotNull { table, column } => {
+                self.look_proved(client, look::not_null(client, table, column).await?).await?
+            }
+            Verify::BatchesDone => match self.record(client).await? {
+                Some(record) if record["done"] == true => Standing::Present,
+                _ => Standing::Absent,
+            },
             Verify::IndexValid(shape) => look::index(client, shape).await?,
             Verify::IndexAbsent { index } => match look::find(client, index).await? {
                 None => Standing::Present,
@@ -138,6 +150,19 @@ impl DdlStep {
             }
         }
         Ok(Standing::Present)
+    }
+
+    /// By our record, and by the catalog as far as what was proved is still there.
+    async fn look_proved(&self, client: &Client, proved: Option<bool>) -> Result<Standing> {
+        let standing = self.look_record(client, None).await?;
+        if standing == Standing::Present && proved == Some(false) {
+            let what = format!(
+                "our record says that it was done, but the catalog does not show it: {}",
+                self.online.sql
+            );
+            return Ok(Standing::Conflict(what));
+        }
+        Ok(standing)
     }
 
     async fn undo_as(&self, world: &dyn DdlWorld, client: &Client, undo: &Undo) -> Result<()> {
@@ -193,6 +218,8 @@ impl<W: DdlWorld> Step<W> for DdlStep {
     async fn apply(&self, world: &W, _: &Notes) -> Result<Option<Value>> {
         if self.online.class == Class::Concurrent {
             build::run(world, self).await?;
+        } else if let Some(plan) = &self.online.backfill {
+            backfill::run(world, self, plan).await?;
         } else {
             let record = "insert into migrate.manifest (object, prior) values ($1, '{}')";
             brief::run(world, self, &self.online.sql, (record, &[&self.online.id])).await?;

@@ -11,6 +11,7 @@ mod connections;
 mod copy;
 mod crashes;
 mod ddl;
+mod ddl_columns;
 mod facts;
 mod history_live;
 mod journey;

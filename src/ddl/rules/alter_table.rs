@@ -4,8 +4,7 @@
 //! [`table_option`].
 
 use super::{
-    Outcome, add_column, alter_column, as_written, blocking, constraint, drop_column, table_option,
-    unknown_relation,
+    Outcome, add_column, alter_column, as_written, constraint, drop_column, table_option, unknown_relation,
 };
 use crate::{
     ddl::{
@@ -13,7 +12,7 @@ use crate::{
         parse::{NodeEnum, node},
         scene::{Known, Scene},
         source::Statement,
-        statement::Class,
+        statement::{Class, Clients, Undo, Verify},
     },
     facts::{Table, TableKind},
     finding::Finding,
@@ -42,12 +41,36 @@ pub(super) struct Verdict {
     pub others: Vec<LockTaken>,
     /// Reads every row, under the lock of `mode`.
     pub scan: bool,
+    /// Writes the table anew.
+    pub rewrite: bool,
+    /// Builds an index.
+    pub build: bool,
+    pub clients: Clients,
+    /// What shows that it is done, when it is the only part.
+    pub verify: Option<Verify>,
+    /// How it is taken back, when it is the only part.
+    pub undo: Option<Undo>,
     pub findings: Vec<Finding>,
 }
 
 impl Verdict {
+    pub fn new(title: impl Into<String>, mode: LockMode) -> Verdict {
+        Verdict {
+            title: title.into(),
+            mode,
+            others: Vec::new(),
+            scan: false,
+            rewrite: false,
+            build: false,
+            clients: Clients::Unaffected,
+            verify: None,
+            undo: None,
+            findings: Vec::new(),
+        }
+    }
+
     pub fn brief(title: impl Into<String>, mode: LockMode) -> Option<Verdict> {
-        Some(Verdict { title: title.into(), mode, others: Vec::new(), scan: false, findings: Vec::new() })
+        Some(Verdict::new(title, mode))
     }
 }
 
@@ -55,6 +78,19 @@ type PartRule = fn(&Part) -> Option<Verdict>;
 
 const PART_RULES: &[PartRule] =
     &[add_column::part, alter_column::part, drop_column::part, constraint::part, table_option::part];
+
+/// What an ALTER TABLE costs as it is written; `None` when some part of it is not known.
+pub(in crate::ddl) fn cost(statement: &Statement, scene: &Scene) -> Option<Cost> {
+    let NodeEnum::AlterTableStmt(alter) = &statement.tree else { return None };
+    let range = alter.relation.as_ref()?;
+    let relation = scene.range(range, &statement.search_path);
+    let live = match scene.relation(&relation) {
+        Known::Live(table) => Some(table),
+        _ => None,
+    };
+    let verdicts = verdicts(statement, scene, &relation, live)?;
+    Some(cost_of(scene, &relation, live.filter(|_| range.inh), &verdicts))
+}
 
 pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::AlterTableStmt(alter) = &statement.tree else { return None };
@@ -73,25 +109,39 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
         Known::LiveOther => return None,
         _ => None,
     };
-    let mut verdicts = Vec::new();
-    for command in &alter.cmds {
-        let Some(NodeEnum::AlterTableCmd(command)) = &command.node else { return None };
-        let is_new = matches!(known, Known::New);
-        let part = Part { statement, scene, command, table: &relation, live, is_new };
-        verdicts.push(PART_RULES.iter().find_map(|rule| rule(&part))?);
-    }
+    let verdicts = verdicts(statement, scene, &relation, live)?;
     Some(together(statement, scene, &relation, live.filter(|_| range.inh), verdicts))
 }
 
-/// The parts as one statement: the strongest lock of all, on every partition too.
-fn together(
+fn verdicts(
     statement: &Statement,
+    scene: &Scene,
+    table: &TableName,
+    live: Option<&Table>,
+) -> Option<Vec<Verdict>> {
+    let NodeEnum::AlterTableStmt(alter) = &statement.tree else { return None };
+    let is_new = matches!(scene.relation(table), Known::New);
+    let verdict = |command: &node::Node| {
+        let Some(NodeEnum::AlterTableCmd(command)) = &command.node else { return None };
+        let part = Part { statement, scene, command, table, live, is_new };
+        let mut verdict = PART_RULES.iter().find_map(|rule| rule(&part))?;
+        if is_new {
+            // Nobody waits for it, and it holds what these files put in.
+            (verdict.scan, verdict.rewrite, verdict.build) = (false, false, false);
+        }
+        Some(verdict)
+    };
+    alter.cmds.iter().map(verdict).collect()
+}
+
+/// The strongest lock of all parts, on every partition too, and all their work.
+fn cost_of(
     scene: &Scene,
     relation: &TableName,
     with_partitions: Option<&Table>,
-    verdicts: Vec<Verdict>,
-) -> Outcome {
-    let Some(mode) = verdicts.iter().map(|verdict| verdict.mode).max() else { return Outcome::default() };
+    verdicts: &[Verdict],
+) -> Cost {
+    let Some(mode) = verdicts.iter().map(|verdict| verdict.mode).max() else { return Cost::default() };
     let mut locks = vec![LockTaken { relation: relation.clone(), mode, role: LockRole::Target }];
     if let Some(table) = with_partitions.filter(|table| table.kind == TableKind::Partitioned) {
         locks.extend(scene.all_partitions(&table.name).iter().map(|part| LockTaken {
@@ -100,22 +150,48 @@ fn together(
             role: LockRole::Partition,
         }));
     }
-    locks.extend(verdicts.iter().flat_map(|verdict| verdict.others.clone()));
+    for lock in verdicts.iter().flat_map(|verdict| &verdict.others) {
+        match locks.iter_mut().find(|known| known.relation == lock.relation) {
+            Some(known) => known.mode = known.mode.max(lock.mode),
+            None => locks.push(lock.clone()),
+        }
+    }
+    let any = |work: fn(&Verdict) -> bool| verdicts.iter().any(work);
+    Cost {
+        locks,
+        scan: any(|verdict| verdict.scan),
+        rewrite: any(|verdict| verdict.rewrite),
+        build: any(|verdict| verdict.build),
+    }
+}
+
+/// The parts as one statement.
+fn together(
+    statement: &Statement,
+    scene: &Scene,
+    relation: &TableName,
+    with_partitions: Option<&Table>,
+    verdicts: Vec<Verdict>,
+) -> Outcome {
+    let cost = cost_of(scene, relation, with_partitions, &verdicts);
+    if cost.works_while_others_wait() {
+        let findings = vec![super::no_rule::finding(statement, scene)];
+        return Outcome { steps: Vec::new(), findings };
+    }
     let titles: Vec<&str> = verdicts.iter().map(|verdict| verdict.title.as_str()).collect();
     let title = format!("alter {}: {}", relation.plain(), titles.join(", "));
-    let scan = verdicts.iter().any(|verdict| verdict.scan);
-    let cost = Cost { locks, scan, ..Cost::default() };
-    if cost.works_while_others_wait() {
-        let what = format!("{title}: the rows are read while others wait");
-        let help = "Put VALIDATE CONSTRAINT in a statement of its own, after this one.";
-        return Outcome { steps: Vec::new(), findings: vec![blocking(statement, "DDL_NO_RULE", what, help)] };
-    }
+    let scan = cost.scan;
     let mut step = as_written(statement, RECIPE, title, cost);
     if scan {
         step.class = Class::Validate;
         step.why = "reads the rows beside readers and writers".into();
     } else {
         step.why = "only the catalog changes, under a lock held for a moment".into();
+    }
+    step.clients = verdicts.iter().map(|verdict| verdict.clients).max().unwrap_or_default();
+    if let [only] = verdicts.as_slice() {
+        step.verify = only.verify.clone().unwrap_or(step.verify);
+        step.undo = only.undo.clone();
     }
     Outcome {
         steps: vec![step],
@@ -181,6 +257,37 @@ mod tests {
     #[test]
     fn one_part_without_a_rule_stops_all() {
         assert_eq!(on_live("alter table t add column n int, alter a type bigint"), ["blocking DDL_NO_RULE"]);
+    }
+
+    #[test]
+    fn what_reads_or_builds_is_split_out_and_the_rest_stays_together() {
+        assert_eq!(
+            on_live(
+                "alter table t add check (a > 0), add column n int, alter b set not null, alter a set default 5, add unique (a)"
+            ),
+            [
+                "brief, ACCESS EXCLUSIVE t: alter table t add column n int, alter a set default 5",
+                "brief, ACCESS EXCLUSIVE t: alter table t add constraint \"t_a_check\" check (a > 0) NOT VALID",
+                "validate, SHARE UPDATE EXCLUSIVE t: alter table \"public\".\"t\" validate constraint \"t_a_check\"",
+                "brief, ACCESS EXCLUSIVE t: alter table t add constraint \"t_b_nn_check\" check (\"b\" is not null) not valid",
+                "validate, SHARE UPDATE EXCLUSIVE t: alter table \"public\".\"t\" validate constraint \"t_b_nn_check\"",
+                "brief, ACCESS EXCLUSIVE t: alter table t alter b set not null",
+                "brief, ACCESS EXCLUSIVE t: alter table \"public\".\"t\" drop constraint \"t_b_nn_check\"",
+                "concurrent, SHARE UPDATE EXCLUSIVE t: create unique index concurrently \"t_a_key\" on \"public\".\"t\" (\"a\")",
+                "brief, ACCESS EXCLUSIVE t: alter table t add constraint \"t_a_key\" unique using index \"t_a_key\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_rests_on_a_part_that_is_put_off_follows_it() {
+        let told =
+            on_live("alter table t alter a set not null, alter a add generated by default as identity");
+        assert!(
+            told.last().unwrap().ends_with("alter table t alter a add generated by default as identity"),
+            "{told:#?}"
+        );
+        assert_eq!(told.len(), 5);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
 const LONGEST: usize = 63;
 
 /// `name1_name2_label`, the longer of the two cut until it fits: Postgres' `makeObjectName`.
-pub(super) fn object_name(name1: &str, name2: &str, label: &str) -> String {
+pub(in crate::ddl) fn object_name(name1: &str, name2: &str, label: &str) -> String {
     let join = |parts: [&str; 3]| {
         parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("_")
     };
@@ -28,7 +28,7 @@ pub(super) fn object_name(name1: &str, name2: &str, label: &str) -> String {
 }
 
 /// `name` with `suffix`, cut so that it fits.
-pub(super) fn with_suffix(name: &str, suffix: &str) -> String {
+pub(in crate::ddl) fn with_suffix(name: &str, suffix: &str) -> String {
     let mut cut = name.to_owned();
     while cut.len() + suffix.len() > LONGEST {
         cut.pop();

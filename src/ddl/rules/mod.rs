@@ -6,21 +6,21 @@ use super::{
     lock::Cost,
     scene::Scene,
     source::Statement,
-    statement::{Class, Online, Retry, Verify},
+    statement::{Class, Clients, Online, Retry, Verify},
 };
 use crate::finding::{Finding, Severity};
 
-mod add_column;
-mod add_constraint;
+pub(super) mod add_column;
 mod alter_column;
-mod alter_table;
+pub(super) mod alter_table;
+pub(super) mod backfill;
 mod constraint;
 mod create_index;
 mod create_object;
 mod create_table;
 mod drop_column;
 pub(super) mod drop_index;
-mod index_name;
+pub(super) mod index_name;
 mod new_object;
 mod no_rule;
 mod reindex;
@@ -58,7 +58,7 @@ const RULES: &[Rule] = &[
     drop_index::rule,
     reindex::rule,
     rename::rule,
-    add_constraint::rule,
+    backfill::rule,
     alter_table::rule,
     create_table::rule,
     create_object::rule,
@@ -93,6 +93,8 @@ fn as_written(statement: &Statement, recipe: &str, title: String, cost: Cost) ->
         retry: Retry::BRIEF,
         verify: Verify::Recorded { valid: None },
         undo: None,
+        clients: Clients::Unaffected,
+        backfill: None,
     }
 }
 
@@ -107,7 +109,7 @@ fn concurrently(mut step: Online, sql: String, verify: Verify) -> Online {
 }
 
 /// `create index a on public.t` as a step name: `ddl/create-index-a-on-public.t`.
-fn slug(title: &str) -> String {
+pub(super) fn slug(title: &str) -> String {
     let mut id = "ddl/".to_owned();
     for c in title.chars() {
         if c.is_alphanumeric() || matches!(c, '_' | '.') {

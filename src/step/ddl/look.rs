@@ -1,4 +1,4 @@
-//! What the catalog says of indexes.
+//! What the catalog says of indexes, constraints and columns.
 
 use super::super::Standing;
 use crate::{
@@ -96,4 +96,22 @@ async fn list(client: &Client, relation: &TableName) -> Result<Vec<(u32, bool)>>
         .await
         .doing(Kind::Server, || format!("cannot list the indexes of {}", relation.plain()))?;
     Ok(rows.iter().map(|row| (row.get("oid"), row.get("is_valid"))).collect())
+}
+
+/// Whether a constraint is proved for all rows; `None` when there is none of the name.
+pub(super) async fn constraint(client: &Client, table: &TableName, name: &Ident) -> Result<Option<bool>> {
+    asked(client, include_str!("../../../sql/ddl/read_constraint.sql"), table, name).await
+}
+
+/// Whether a column is NOT NULL; `None` when there is none of the name.
+pub(super) async fn not_null(client: &Client, table: &TableName, column: &Ident) -> Result<Option<bool>> {
+    asked(client, include_str!("../../../sql/ddl/read_not_null.sql"), table, column).await
+}
+
+async fn asked(client: &Client, sql: &str, table: &TableName, name: &Ident) -> Result<Option<bool>> {
+    let row = client
+        .query_opt(sql, &[&table.schema.as_str(), &table.name.as_str(), &name.as_str()])
+        .await
+        .doing(Kind::Server, || format!("cannot look at {} of {}", name.as_str(), table.plain()))?;
+    Ok(row.map(|row| row.get(0)))
 }

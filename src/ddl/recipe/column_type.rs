@@ -1,0 +1,182 @@
+//! ALTER COLUMN … TYPE: free when the old bytes mean the same; a shorter length is kept as a CHECK; the rest writes the table anew.
+
+use super::{Answer, Pieces, Type, Whole};
+use crate::{
+    ddl::{
+        parse::{NodeEnum, node},
+        types::{self, Change, SqlType},
+        volatility,
+    },
+    facts::ConstraintKind,
+    finding::Severity,
+    pg::name::Ident,
+};
+
+const WAY_OUT: &str = "Add a column of the new type, keep it in step with a trigger, fill it with an UPDATE (done in batches here), build its indexes and constraints, and swap the two by RENAME in one transaction; or a blue-green migration.";
+
+pub(super) fn apply(whole: &Whole, at: usize) -> Answer {
+    let command = whole.command(at);
+    if command.subtype() != Type::AtAlterColumnType {
+        return Answer::AsIs;
+    }
+    let Some(NodeEnum::ColumnDef(wanted)) = command.def.as_ref().and_then(|def| def.node.as_ref()) else {
+        return Answer::AsIs;
+    };
+    let column = command.name.as_str();
+    let shown = format!("{}.{column}", whole.table.plain());
+    let views: Vec<String> =
+        whole.scene.views_of(&whole.table, column).iter().map(|view| view.plain()).collect();
+    if !views.is_empty() {
+        return whole.refuse(
+            "DDL_FAILS",
+            format!(
+                "{shown} is used by {}; the server refuses to change its type under a view",
+                views.join(", ")
+            ),
+            "Drop the view before this statement and create it again after it, in these files.",
+        );
+    }
+    let Some(to) = wanted.type_name.as_ref().and_then(SqlType::of) else {
+        return refuse_rewrite(whole, &shown, "its new type could not be told");
+    };
+    let Some(from) = whole.scene.column_type(&whole.table, column) else {
+        let what = if whole.live.is_some() {
+            "its old type could not be told"
+        } else {
+            "its old type was not looked at, so the worst is assumed"
+        };
+        return refuse_rewrite(whole, &shown, what);
+    };
+    let from = base_of(whole, from);
+    let computed = wanted.raw_default.as_ref().is_some_and(|using| !is_the_column(using, column, &to));
+    let change = if computed { Change::Rewrite } else { change_to(whole, &from, &to) };
+    match change {
+        Change::Free => free(whole, column, &shown, wanted.coll_clause.is_some()),
+        Change::FreeInUtc => in_utc(whole, column, &shown),
+        Change::Shorter { length } => shorter(whole, column, &shown, length),
+        Change::Rewrite => {
+            refuse_rewrite(whole, &shown, "the table and its indexes are written anew under ACCESS EXCLUSIVE")
+        }
+    }
+}
+
+fn refuse_rewrite(whole: &Whole, shown: &str, why: &str) -> Answer {
+    whole.refuse(
+        "DDL_NO_RULE",
+        format!("ALTER COLUMN … TYPE of {shown} cannot be run online: {why}"),
+        WAY_OUT,
+    )
+}
+
+/// A domain's own type, since leaving a domain is free.
+fn base_of(whole: &Whole, from: SqlType) -> SqlType {
+    let domain = whole.scene.domain(from.schema.as_deref(), &from.name, &whole.statement.search_path);
+    let base = domain.filter(|_| !from.array).and_then(|domain| SqlType::parse(&domain.base));
+    base.unwrap_or(from)
+}
+
+/// Into a domain without constraints it is as into its base type.
+fn change_to(whole: &Whole, from: &SqlType, to: &SqlType) -> Change {
+    let domain = whole.scene.domain(to.schema.as_deref(), &to.name, &whole.statement.search_path);
+    match domain {
+        Some(domain) if domain.constrained => Change::Rewrite,
+        Some(domain) => {
+            SqlType::parse(&domain.base).map_or(Change::Rewrite, |base| types::change(from, &base))
+        }
+        None => types::change(from, to),
+    }
+}
+
+/// `using c` or `using c::newtype`: what the server does without it.
+fn is_the_column(using: &node::Node, column: &str, to: &SqlType) -> bool {
+    match &using.node {
+        Some(NodeEnum::ColumnRef(named)) => {
+            crate::ddl::parse::strings(&named.fields).last().is_some_and(|name| name == column)
+        }
+        Some(NodeEnum::TypeCast(cast)) => {
+            let same = cast.type_name.as_ref().and_then(SqlType::of).as_ref() == Some(to);
+            same && cast.arg.as_ref().is_some_and(|inner| {
+                matches!(inner.node, Some(NodeEnum::ColumnRef(_))) && is_the_column(inner, column, to)
+            })
+        }
+        _ => false,
+    }
+}
+
+fn free(whole: &Whole, column: &str, shown: &str, collated: bool) -> Answer {
+    if collated && whole.scene.is_indexed(&whole.table, column) {
+        return whole.refuse(
+            "DDL_NO_RULE",
+            format!("another collation of {shown} rebuilds its indexes under ACCESS EXCLUSIVE"),
+            "Drop the indexes of the column before this statement, and create them again after it, in these files.",
+        );
+    }
+    match checked(whole, column) {
+        Some(check) => whole.refuse(
+            "DDL_NO_RULE",
+            format!("the type of {shown} changes for free, but its constraint {check} is proved again for every row under ACCESS EXCLUSIVE"),
+            "Drop that constraint before this statement and add it again after it: adding it is made online here.",
+        ),
+        None => Answer::AsIs,
+    }
+}
+
+/// A CHECK over the column: the server adds it again, and with it reads the rows.
+fn checked(whole: &Whole, column: &str) -> Option<String> {
+    let constraints = whole.scene.constraints(&whole.table).into_iter();
+    constraints.filter(|(_, now)| now.kind == ConstraintKind::Check).find_map(|(name, now)| {
+        let definition = now.definition?;
+        let inner = definition.strip_prefix("CHECK (")?.rsplit_once(')')?.0.to_owned();
+        let tree = volatility::expression(&inner)?.node?;
+        volatility::columns(&tree).iter().any(|named| named == column).then_some(name)
+    })
+}
+
+fn in_utc(whole: &Whole, column: &str, shown: &str) -> Answer {
+    let zone = whole.scene.setting("TimeZone").unwrap_or_default();
+    let is_utc = ["UTC", "Etc/UTC", "GMT", "Etc/GMT", "UCT", "Etc/UCT", "Universal", "Zulu"]
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(zone));
+    if !is_utc {
+        let seen = if whole.live.is_some() {
+            format!("the database's TimeZone is {zone}")
+        } else {
+            "the database's TimeZone was not looked at".into()
+        };
+        return refuse_rewrite(
+            whole,
+            shown,
+            &format!("it is free only where times are kept in UTC, and {seen}"),
+        );
+    }
+    if whole.scene.is_indexed(&whole.table, column) {
+        return whole.refuse(
+            "DDL_NO_RULE",
+            format!("the rows of {shown} stay as they are in UTC, but its indexes are rebuilt under ACCESS EXCLUSIVE"),
+            "Drop the indexes of the column before this statement, and create them again after it, in these files.",
+        );
+    }
+    free(whole, column, shown, false)
+}
+
+/// The type is kept; what it would have refused, a CHECK refuses.
+fn shorter(whole: &Whole, column: &str, shown: &str, length: i64) -> Answer {
+    if !whole.is_alone() {
+        return refuse_rewrite(
+            whole,
+            shown,
+            "a shorter length is proved for every row under ACCESS EXCLUSIVE; write it in a statement of its own",
+        );
+    }
+    let name = whole.names.free(column, "check");
+    let quoted = Ident::new(column);
+    let here = vec![format!("add constraint {name} check (length({quoted}) <= {length}) not valid")];
+    let after = vec![whole.statement_of(&format!("validate constraint {name}"))];
+    let finding = whole.finding(
+        Severity::Warning,
+        "DDL_TYPE_KEPT",
+        format!("{shown} keeps its type; the constraint {} holds its values to {length} characters instead", name.as_str()),
+        "Nothing to do, unless something reads the length from the catalog. The type itself can be changed on a copy (a blue-green migration).",
+    );
+    Answer::Pieces(Pieces { here, after, findings: vec![finding], ..Pieces::default() })
+}
