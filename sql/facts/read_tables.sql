@@ -56,6 +56,8 @@ select jsonb_build_object(
             'definition', pg_get_constraintdef(o.oid),
             'validated', o.convalidated,
             'deferrable', o.condeferrable,
+            'inherited', o.conparentid <> 0 or o.coninhcount > 0,
+            'index', (select i.relname from pg_class i where i.oid = o.conindid),
             'references', (
                 select case when fn.nspname ~ '[."]' then quote_ident(fn.nspname) else fn.nspname end
                        || '.' || f.relname

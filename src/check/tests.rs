@@ -71,6 +71,8 @@ fn refers(other: TableName) -> Constraint {
         validated: true,
         deferrable: false,
         references: Some(other),
+        index: None,
+        inherited: false,
     }
 }
 

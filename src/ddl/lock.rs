@@ -115,10 +115,14 @@ pub enum LockRole {
     Referenced,
     /// A partition of the target.
     Partition,
+    /// The partitioned table that the target is a part of, or its parent by inheritance.
+    Parent,
     /// What a query in it reads.
     Read,
     /// The sequence of a column.
     Sequence,
+    /// A materialized view that is filled again beside its readers: nobody writes to it.
+    Refreshed,
 }
 
 /// A lock a statement takes.
@@ -163,7 +167,11 @@ impl Cost {
 
     /// Whether work in proportion to the rows is done while writers or readers wait.
     pub fn works_while_others_wait(&self) -> bool {
-        (self.scan || self.rewrite || self.build) && self.locks.iter().any(|lock| lock.mode.blocks_writers())
+        let waits = |lock: &LockTaken| match lock.role {
+            LockRole::Refreshed => lock.mode.blocks_readers(),
+            _ => lock.mode.blocks_writers(),
+        };
+        (self.scan || self.rewrite || self.build) && self.locks.iter().any(waits)
     }
 }
 

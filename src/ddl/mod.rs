@@ -5,6 +5,7 @@
 //! blocking finding with its cost and way out from the `catalogue`. Nothing here touches a server;
 //! `step::ddl` runs the result.
 
+mod block;
 mod catalogue;
 mod cursor;
 mod edit;
@@ -21,7 +22,9 @@ mod scene;
 mod session;
 pub mod source;
 pub mod statement;
+mod together;
 mod types;
+mod view_around;
 mod volatility;
 
 use crate::{
@@ -67,6 +70,7 @@ pub fn rewrite(files: &[SqlFile], live: Option<&ServerFacts>) -> Rewritten {
         result.findings.extend(outcome.findings);
     }
     merge::columns(&mut result.statements);
+    together::join(&mut result);
     number_duplicates(&mut result.statements);
     result
 }
@@ -83,6 +87,9 @@ pub fn explain_error(file: &SqlFile) -> Option<Error> {
 
 fn of_unit(unit: &Unit, scene: &mut Scene) -> rules::Outcome {
     match unit {
+        Unit::One(statement) if view_around::parts(statement, scene).is_some() => {
+            under_views(statement, scene)
+        }
         Unit::One(statement) => online(statement, scene, 0),
         Unit::Constraint { drop, add, both } => {
             let mut outcome = online(both, scene, 0);
@@ -138,7 +145,7 @@ fn online(statement: &source::Statement, scene: &mut Scene, depth: u32) -> rules
             if let Some((table, column, sql)) = rules::backfill::fills(statement, scene) {
                 scene.learn_fill(&table, &column, &sql);
             }
-            scene.learn(&statement.tree, &statement.search_path);
+            scene.learn_outcome(statement, outcome.steps.iter().map(|step| step.sql.as_str()));
             outcome
         }
         Some(recipe::Expansion::Refused(findings)) => rules::Outcome { steps: Vec::new(), findings },
@@ -159,6 +166,29 @@ fn online(statement: &source::Statement, scene: &mut Scene, depth: u32) -> rules
             outcome
         }
     }
+}
+
+/// A change of type with the views over it taken away and made again; refused when it is more than a moment's work, since they
+/// would be away meanwhile.
+fn under_views(statement: &source::Statement, scene: &mut Scene) -> rules::Outcome {
+    let mut outcome = rules::Outcome::default();
+    let mut brief = true;
+    for part in view_around::parts(statement, scene).unwrap_or_default() {
+        let one = of_unit(&Unit::One(Box::new(part)), scene);
+        brief &= matches!(one.steps.as_slice(), [step] if step.class != statement::Class::Concurrent && !step.cost.scan);
+        outcome.steps.extend(one.steps);
+        outcome.findings.extend(one.findings);
+    }
+    if !brief && !crate::finding::any_blocking(&outcome.findings) {
+        outcome.findings.push(Finding {
+            code: "DDL_FAILS".into(),
+            severity: Severity::Blocking,
+            place: statement.place.clone(),
+            what: "the server refuses to change the type of a column that a view reads, and the change takes longer than the view can be away".into(),
+            help: "Add a column of the new type and let the view read that (CREATE OR REPLACE VIEW cannot change a type: make a second view for new clients).".into(),
+        });
+    }
+    outcome
 }
 
 /// Every file begins with the default path; SET in it holds until its end.
@@ -195,5 +225,7 @@ fn number_duplicates(statements: &mut [Online]) {
     }
 }
 
+#[cfg(test)]
+mod rows;
 #[cfg(test)]
 mod tests;

@@ -94,6 +94,11 @@ pub fn parse_one(sql: &str) -> Result<NodeEnum, SyntaxError> {
     }
 }
 
+/// The tree of a plpgsql block: a DO statement, whole. `None` when it is not plpgsql's language.
+pub fn plpgsql(sql: &str) -> Option<Value> {
+    pg_query::parse_plpgsql(sql).ok()
+}
+
 /// Whether two trees mean the same: equal in everything but positions in the text.
 pub fn same_tree(left: &NodeEnum, right: &NodeEnum) -> bool {
     match (shape(left), shape(right)) {
@@ -120,7 +125,7 @@ fn forget_positions(value: &mut Value) {
     }
 }
 
-fn is_position(field: &str) -> bool {
+pub(super) fn is_position(field: &str) -> bool {
     field == "location"
         || field == "stmt_len"
         || field.ends_with("_location")
@@ -137,6 +142,28 @@ pub fn relations(tree: &NodeEnum) -> Vec<(String, String)> {
                     (fields.get("schemaname"), fields.get("relname"))
                 {
                     found.push((schema.clone(), name.clone()));
+                }
+                fields.values().for_each(|field| walk(field, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    if let Ok(value) = serde_json::to_value(tree) {
+        walk(&value, &mut found);
+    }
+    found
+}
+
+/// The functions a tree calls, wherever in it, by their last name.
+pub fn functions(tree: &NodeEnum) -> Vec<String> {
+    fn walk(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(Value::Array(parts)) = fields.get("funcname") {
+                    let last = parts.last().and_then(|part| part.pointer("/node/String/sval"));
+                    found.push(last.and_then(Value::as_str).unwrap_or_default().to_owned());
                 }
                 fields.values().for_each(|field| walk(field, found));
             }
@@ -201,6 +228,14 @@ mod tests {
             &tree("create index i on t ((a in (1,2)))"),
             &tree("create index i  on t ((a in ( 1, 2 )))")
         ));
+    }
+
+    #[test]
+    fn functions_are_found_wherever_they_are_called() {
+        let tree = parse_one("select a.f(1) from t where exists (select g(max(x)) from u)").unwrap();
+        let mut found = functions(&tree);
+        found.sort();
+        assert_eq!(found, ["f", "g", "max"]);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The database as a statement of the plan meets it: what was seen live, and what earlier statements made or took away.
 
-use super::parse::{NodeEnum, node};
+use super::{
+    parse::{NodeEnum, node},
+    source::Statement,
+};
 use crate::{
     facts::{Index, ServerFacts, Table, TableKind, Volatility},
     pg::name::{Ident, TableName},
@@ -8,14 +11,17 @@ use crate::{
 use changes::Changes;
 use std::collections::{BTreeMap, BTreeSet};
 
+mod around;
 mod changes;
+
+pub(super) use around::constraint_node;
 
 /// Where a relation comes from.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Known<'a> {
     /// Seen on the database.
     Live(&'a Table),
-    /// Seen on the database, as something that is no table (a materialized view).
+    /// Seen on the database, as something that is no table (a view, a materialized view, a sequence).
     LiveOther,
     /// Made by an earlier statement of this plan: nobody uses it yet.
     New,
@@ -26,6 +32,7 @@ pub(super) enum Known<'a> {
 }
 
 /// What is known when a statement runs.
+#[derive(Clone)]
 pub(super) struct Scene<'a> {
     live: Option<&'a ServerFacts>,
     created: BTreeSet<TableName>,
@@ -40,6 +47,11 @@ pub(super) struct Scene<'a> {
     changes: BTreeMap<TableName, Changes>,
     /// Functions made here.
     functions: BTreeMap<String, Volatility>,
+    /// Tables given a row security policy here.
+    policies_made: BTreeSet<TableName>,
+    /// Relations and indexes seen on the database that have another name by now: the new name, and the one seen.
+    moved: BTreeMap<TableName, TableName>,
+    around: around::Around,
 }
 
 impl<'a> Scene<'a> {
@@ -53,6 +65,9 @@ impl<'a> Scene<'a> {
             checked_domains: BTreeSet::new(),
             changes: BTreeMap::new(),
             functions: BTreeMap::new(),
+            policies_made: BTreeSet::new(),
+            moved: BTreeMap::new(),
+            around: around::Around::default(),
         }
     }
 
@@ -90,9 +105,15 @@ impl<'a> Scene<'a> {
             return Known::Missing;
         }
         let Some(live) = self.live else { return Known::Unseen };
+        let name = self.moved.get(name).unwrap_or(name);
         match live.table(name) {
             Some(table) => Known::Live(table),
-            None if live.materialized_views.contains(name) => Known::LiveOther,
+            None if live.materialized_views.contains(name)
+                || live.views.contains(name)
+                || live.sequences.iter().any(|sequence| sequence.name == *name) =>
+            {
+                Known::LiveOther
+            }
             None => Known::Missing,
         }
     }
@@ -100,6 +121,10 @@ impl<'a> Scene<'a> {
     /// An index seen on the database, with its table.
     pub fn index(&self, name: &TableName) -> Option<(&'a Table, &'a Index)> {
         let live = self.live?;
+        if self.dropped.contains(name) {
+            return None;
+        }
+        let name = self.moved.get(name).unwrap_or(name);
         live.tables.iter().filter(|table| table.name.schema == name.schema).find_map(|table| {
             table.indexes.iter().find(|index| index.name == name.name).map(|index| (table, index))
         })
@@ -153,8 +178,38 @@ impl<'a> Scene<'a> {
         self.checked_domains.contains(name)
     }
 
+    /// Remembers what a statement, and what runs in its place, make and take away.
+    pub fn learn_outcome<'s>(&mut self, statement: &Statement, ran: impl Iterator<Item = &'s str>) {
+        self.learn(&statement.tree, &statement.search_path);
+        if matches!(statement.tree, NodeEnum::DoStmt(_)) {
+            self.learn_block(statement);
+        }
+        for sql in ran.filter(|sql| *sql != statement.sql) {
+            for parsed in super::parse::parse(sql).unwrap_or_default() {
+                self.learn(&parsed.tree, &statement.search_path);
+            }
+        }
+    }
+
+    /// What a DO block makes, when it is run whole. What it may make and may not is taken as in use, if it is there.
+    fn learn_block(&mut self, statement: &Statement) {
+        for inside in super::block::read(&statement.sql).unwrap_or_default().statements {
+            let tree = match super::parse::parse_one(&inside.sql) {
+                Ok(NodeEnum::CreateStmt(mut create)) => {
+                    create.if_not_exists |= inside.conditional;
+                    NodeEnum::CreateStmt(create)
+                }
+                Ok(NodeEnum::DropStmt(_)) if inside.conditional => continue,
+                Ok(tree) => tree,
+                Err(_) => continue,
+            };
+            self.learn(&tree, &statement.search_path);
+        }
+    }
+
     /// Remembers what a statement makes and takes away.
     pub fn learn(&mut self, tree: &NodeEnum, path: &[Ident]) {
+        self.learn_around(tree, path);
         match tree {
             NodeEnum::CreateStmt(create) => self.make(create.relation.as_ref(), path, create.if_not_exists),
             NodeEnum::CreateTableAsStmt(create) => {
@@ -187,6 +242,14 @@ impl<'a> Scene<'a> {
                 }
             }
             NodeEnum::DropStmt(drop) => self.forget(drop, path),
+            NodeEnum::RenameStmt(rename) => self.rename(rename, path),
+            NodeEnum::AlterObjectSchemaStmt(moved) => {
+                if let Some(range) = &moved.relation {
+                    let from = self.range(range, path);
+                    let to = TableName { schema: Ident::new(&moved.newschema), name: from.name.clone() };
+                    self.moved(from, to);
+                }
+            }
             _ => {}
         }
         self.learn_changes(tree, path);
@@ -203,6 +266,39 @@ impl<'a> Scene<'a> {
             self.dropped.remove(&name);
             self.created.insert(name);
         }
+    }
+
+    fn rename(&mut self, rename: &node::RenameStmt, path: &[Ident]) {
+        use node::ObjectType as Object;
+        let is_relation = matches!(
+            rename.rename_type(),
+            Object::ObjectTable
+                | Object::ObjectIndex
+                | Object::ObjectView
+                | Object::ObjectMatview
+                | Object::ObjectSequence
+                | Object::ObjectForeignTable
+        );
+        let Some(range) = rename.relation.as_ref().filter(|_| is_relation) else { return };
+        let from = self.range(range, path);
+        let to = TableName { schema: from.schema.clone(), name: Ident::new(&rename.newname) };
+        self.moved(from, to);
+    }
+
+    /// A relation or index has another name from here on.
+    fn moved(&mut self, from: TableName, to: TableName) {
+        if let Some(table) = self.made_indexes.remove(&from) {
+            self.made_indexes.insert(to, table);
+            return;
+        }
+        if self.created.remove(&from) {
+            self.created.insert(to);
+            return;
+        }
+        let seen = self.moved.remove(&from).unwrap_or_else(|| from.clone());
+        self.dropped.insert(from);
+        self.dropped.remove(&to);
+        self.moved.insert(to, seen);
     }
 
     fn forget(&mut self, drop: &node::DropStmt, path: &[Ident]) {
@@ -233,6 +329,21 @@ pub(super) fn dropped_names(drop: &node::DropStmt) -> Vec<(String, String)> {
                 let mut parts = super::parse::strings(&list.items);
                 let name = parts.pop()?;
                 Some((parts.pop().unwrap_or_default(), name))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// What DROP TRIGGER, POLICY and RULE name: the table's name in parts, and the object's.
+pub(super) fn dropped_of_table(drop: &node::DropStmt) -> Vec<(Vec<String>, String)> {
+    drop.objects
+        .iter()
+        .filter_map(|object| match &object.node {
+            Some(NodeEnum::List(list)) => {
+                let mut parts = super::parse::strings(&list.items);
+                let name = parts.pop()?;
+                Some((parts, name))
             }
             _ => None,
         })

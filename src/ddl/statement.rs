@@ -104,6 +104,15 @@ pub enum Verify {
         /// The new one.
         to: TableName,
     },
+    /// The one is no partition of the other any more.
+    Detached {
+        /// The partitioned table.
+        parent: TableName,
+        /// What was its partition.
+        partition: TableName,
+    },
+    /// A record of ours, written after the statement: what it does leaves no trace, and doing it twice harms nothing.
+    Ran,
     /// A record of ours, written in the statement's own transaction.
     Recorded {
         /// An index that must be valid from here on: a partitioned one whose last part this attaches.

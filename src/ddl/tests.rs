@@ -3,14 +3,15 @@
 use super::{SqlFile, rewrite};
 use crate::{
     facts::{
-        Column, Constraint, ConstraintKind, Generated, IdentityColumn, Index, Persistence, ReplicaIdentity,
-        ServerFacts, Table, TableKind,
+        Column, Constraint, ConstraintKind, Generated, IdentityColumn, Index, Objects, Persistence,
+        ReplicaIdentity, Sequence, ServerFacts, Table, TableKind,
     },
     finding::{Severity, any_blocking},
     pg::name::{Ident, TableName},
 };
 
-/// A database with `t` (referring to `r`), and `p`, partitioned over `p1` and `sub`, which is partitioned over `sub1`.
+/// A database with `t` (referring to `r`), `p`, partitioned over `p1` and `sub`, which is partitioned over `sub1`, and `d`,
+/// partitioned over `d1` and a DEFAULT `dd`.
 pub(super) fn live() -> ServerFacts {
     let mut t = table("t", TableKind::Plain, None);
     t.indexes = vec![
@@ -22,15 +23,95 @@ pub(super) fn live() -> ServerFacts {
     t.constraints = vec![constraint("t_r_fk", ConstraintKind::ForeignKey, Some("r"))];
     let mut p = table("p", TableKind::Partitioned, None);
     p.indexes = vec![index("p_a", "p", false, true, None)];
+    let mut r = table("r", TableKind::Plain, None);
+    r.indexes = vec![index("r_uq", "r", true, true, None)];
+    let mut old = table("old_t", TableKind::Plain, None);
+    old.name = TableName::new("old", "old_t");
+    old.constraints = vec![constraint("old_fk", ConstraintKind::ForeignKey, Some("x"))];
     let tables = vec![
+        old,
+        table("d", TableKind::Partitioned, None),
+        table("d1", TableKind::Plain, Some("d")),
+        table("dd", TableKind::Plain, Some("d")),
         p,
         table("p1", TableKind::Plain, Some("p")),
-        table("r", TableKind::Plain, None),
+        r,
+        table("s", TableKind::Plain, None),
+        table("spare", TableKind::Plain, None),
         table("sub", TableKind::Partitioned, Some("p")),
         table("sub1", TableKind::Plain, Some("sub")),
         t,
+        table("typed", TableKind::Plain, None),
+        table("x", TableKind::Plain, None),
     ];
-    ServerFacts { version_num: 150_020, tables, ..ServerFacts::default() }
+    let name = |name: &str| TableName::new("public", name);
+    ServerFacts {
+        version_num: 150_020,
+        tables,
+        views: vec![TableName::new("old", "old_v"), name("v"), name("w")],
+        materialized_views: vec![name("bare"), name("mv")],
+        sequences: vec![sequence("sq")],
+        objects: objects(),
+        ..ServerFacts::default()
+    }
+}
+
+/// What rests on the tables of [`live`]: `v` reads `s`, `w` reads `v`; types, a trigger, bounds.
+fn objects() -> Objects {
+    serde_json::from_value(serde_json::json!({
+        "views": [
+            view("old.old_v", "old.old_t", false, false),
+            view("public.bare", "public.s", true, false),
+            view("public.mv", "public.s", true, true),
+            view("public.v", "public.s", false, false),
+            view("public.w", "public.v", false, false),
+        ],
+        "triggers": [{ "name": "s_g", "table": "public.s", "function": "public.f" }],
+        "partitioned": [
+            { "name": "public.d", "strategy": "range", "columns": ["id"], "default_partition": "public.dd", "constraint": null },
+            { "name": "public.p", "strategy": "list", "columns": ["id"], "default_partition": null, "constraint": null },
+            { "name": "public.sub", "strategy": "list", "columns": ["a"], "default_partition": null,
+              "constraint": "((id IS NOT NULL) AND (id = 2))" },
+        ],
+        "bounds": [
+            { "partition": "public.d1", "bound": "FOR VALUES FROM (0) TO (1)" },
+            { "partition": "public.dd", "bound": "DEFAULT" },
+            { "partition": "public.p1", "bound": "FOR VALUES IN (1)" },
+        ],
+        "types": [
+            { "name": "public.idle", "kind": "domain", "used_by": [], "typed_tables": [] },
+            { "name": "public.mood", "kind": "enum", "used_by": [{ "relation": "public.s", "columns": ["m"] }], "typed_tables": [] },
+            { "name": "public.pos", "kind": "domain", "used_by": [{ "relation": "public.s", "columns": ["b"] }], "typed_tables": [] },
+            { "name": "public.shape", "kind": "composite", "used_by": [], "typed_tables": ["public.typed"] },
+            { "name": "public.unused", "kind": "enum", "used_by": [], "typed_tables": [] },
+        ],
+        "policies": [],
+        "crowded_schemas": ["public"],
+    }))
+    .unwrap()
+}
+
+fn view(name: &str, reads: &str, materialized: bool, refreshable: bool) -> serde_json::Value {
+    let recreate =
+        [format!("create view {name} as select a from {reads}"), format!("alter view {name} owner to app")];
+    serde_json::json!({
+        "name": name, "materialized": materialized, "refreshable": refreshable, "recreate": recreate,
+        "reads": [{ "relation": reads, "columns": ["a"] }],
+    })
+}
+
+fn sequence(name: &str) -> Sequence {
+    Sequence {
+        name: TableName::new("public", name),
+        owner: None,
+        data_type: "bigint".into(),
+        increment: 1,
+        min: 1,
+        max: i64::MAX,
+        cache: 1,
+        cycle: false,
+        last_value: None,
+    }
 }
 
 fn table(name: &str, kind: TableKind, parent: Option<&str>) -> Table {
@@ -87,6 +168,8 @@ pub(super) fn constraint(name: &str, kind: ConstraintKind, references: Option<&s
         validated: true,
         deferrable: false,
         references: references.map(|name| TableName::new("public", name)),
+        index: Some(Ident::new("r_uq")),
+        inherited: false,
     }
 }
 
@@ -166,6 +249,34 @@ const CASES: &[&str] = &[
     "insert into r (id) select id from t where a > 0 on conflict do nothing",
     "insert into t (a) values (1); update t set a = 2 where id = 1",
     "alter table t add column n int; alter table t add column m int default random(); alter table t add column o int",
+    "drop table t",
+    "drop table r, t",
+    "drop table r cascade",
+    "drop table p1",
+    "drop view v cascade",
+    "drop schema old cascade",
+    "alter table t drop column b",
+    "alter table r drop column id cascade",
+    "drop index r_uq cascade",
+    "alter table t_a rename to t_x",
+    "alter index t_a set tablespace fast",
+    "create table p9 partition of p for values in (9)",
+    "create table p9 partition of p (a default 5) for values in (9)",
+    "create table d9 partition of d for values from (9) to (10)",
+    "alter table p attach partition spare for values in (7)",
+    "alter table d attach partition spare for values from (1) to (2)",
+    "alter table p detach partition p1",
+    "alter table d detach partition d1",
+    "alter table p add constraint k foreign key (b) references r (id)",
+    "alter table p add constraint k primary key (id)",
+    "refresh materialized view mv",
+    "create materialized view n as select a from t",
+    "drop function f() cascade",
+    "drop type mood cascade",
+    "truncate r cascade",
+    "vacuum t",
+    "alter sequence sq restart",
+    "create trigger g before insert on p for each row execute function f()",
 ];
 
 #[test]
@@ -209,21 +320,24 @@ fn every_form_without_a_rule_stops_the_plan() {
     let cases = [
         "alter table t alter column a type bigint",
         "alter table t add column n int not null",
-        "alter table t drop column a cascade",
-        "drop index t_a cascade",
         "drop index t_pkey",
-        "drop table t",
-        "truncate t",
-        "create table x as select * from t",
-        "create table p9 partition of p for values in (9)",
-        "do $$ begin execute 'drop table t'; end $$",
+        "do $$ begin execute 'drop table ' || 't'; end $$",
         "lock table t",
         "vacuum full t",
+        "cluster t using t_a",
+        "alter table t set unlogged",
+        "alter table t set tablespace x",
+        "alter domain pos set not null",
+        "drop owned by someone",
+        "alter extension x update",
+        "drop extension x",
+        "create subscription x connection '' publication y",
+        "alter role x superuser",
+        "create schema x create table y (id int)",
         "reindex database d",
         "select pg_terminate_backend(1)",
         "set role other",
         "rollback",
-        "grant select on t to public",
         "alter table nowhere add column n int",
         "create index i on nowhere (a)",
     ];

@@ -38,15 +38,3 @@ pub struct ViewedColumn {
     /// The view, or the relation the rule belongs to.
     pub view: TableName,
 }
-
-/// A column that cannot be compared with `=`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IncomparableColumn {
-    /// Its table.
-    pub table: TableName,
-    /// Its name.
-    pub column: Ident,
-    /// Its type.
-    pub type_name: String,
-}

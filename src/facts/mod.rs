@@ -4,10 +4,12 @@
 
 mod expression;
 mod locale;
+mod objects;
 mod outside;
 
-pub use expression::{Domain, IncomparableColumn, ViewedColumn, Volatility};
+pub use expression::{Domain, ViewedColumn, Volatility};
 pub use locale::Collation;
+pub use objects::{Bound, Objects, PartitionStrategy, Partitioned, Trigger, TypeKind, Use, UserType, View};
 pub use outside::{OutsideFact, OutsideState};
 
 use crate::pg::{
@@ -113,6 +115,8 @@ pub struct ServerFacts {
     /// Tables of which an UPDATE fires triggers of the user's, sorted by name.
     #[serde(default)]
     pub update_triggers: Vec<TableName>,
+    /// What rests on the tables: views, triggers, partition bounds, types.
+    pub objects: Objects,
     /// Extensions: name and version.
     pub extensions: BTreeMap<String, String>,
     /// Extensions whose scripts the server has on disk: name and default version.
@@ -389,6 +393,12 @@ pub struct Constraint {
     pub deferrable: bool,
     /// The other table of a foreign key.
     pub references: Option<TableName>,
+    /// The index that holds it; of a foreign key, the unique index of the other table that it rests on.
+    #[serde(default)]
+    pub index: Option<Ident>,
+    /// Comes from the table's parent, so it cannot be dropped alone.
+    #[serde(default)]
+    pub inherited: bool,
 }
 
 /// The kinds of constraint.

@@ -13,6 +13,7 @@ use tokio_postgres::Client;
 const SERVER: &str = include_str!("../../sql/facts/read_server.sql");
 const LISTS: &str = include_str!("../../sql/facts/read_lists.sql");
 const SURROUNDINGS: &str = include_str!("../../sql/facts/read_surroundings.sql");
+const OBJECTS: &str = include_str!("../../sql/facts/read_objects.sql");
 const TABLES: &str = include_str!("../../sql/facts/read_tables.sql");
 const SEQUENCES: &str = include_str!("../../sql/facts/read_sequences.sql");
 const FINGERPRINT: &str = include_str!("../../sql/facts/read_fingerprint.sql");
@@ -65,6 +66,7 @@ async fn read_in_transaction(client: &Client, side: Side, selection: &TableSelec
     parts.insert("tables".into(), serde_json::Value::Array(Vec::new()));
     parts.insert("sequences".into(), serde_json::Value::Array(Vec::new()));
     parts.insert("ddl_fingerprint".into(), "".into());
+    parts.insert("objects".into(), serde_json::Value::Object(read_object(client, side, OBJECTS).await?));
     let mut facts: ServerFacts = serde_json::from_value(serde_json::Value::Object(parts))
         .doing(Kind::Bug, || format!("the facts of {side} are not of the expected shape"))?;
     facts.tables = read_rows::<Table>(client, side, TABLES).await?;

@@ -19,6 +19,7 @@ use tokio_postgres::Client;
 mod backfill;
 mod brief;
 mod build;
+mod detach;
 mod look;
 
 /// What the steps need of the world they run in.
@@ -107,7 +108,6 @@ impl DdlStep {
     async fn look(&self, client: &Client) -> Result<Standing> {
         let standing = match &self.online.verify {
             Verify::Recorded { valid } => self.look_record(client, valid.as_ref()).await?,
-            Verify::IndexRenamed { .. } => self.look_record(client, None).await?,
             Verify::ConstraintValid { table, constraint } => {
                 self.look_proved(client, look::constraint(client, table, constraint).await?).await?
             }
@@ -118,6 +118,8 @@ impl DdlStep {
                 Some(record) if record["done"] == true => Standing::Present,
                 _ => Standing::Absent,
             },
+            Verify::IndexRenamed { .. } | Verify::Ran => self.look_record(client, None).await?,
+            Verify::Detached { parent, partition } => detach::look(client, parent, partition).await?,
             Verify::IndexValid(shape) => look::index(client, shape).await?,
             Verify::IndexAbsent { index } => match look::find(client, index).await? {
                 None => Standing::Present,

@@ -12,6 +12,7 @@ mod copy;
 mod crashes;
 mod ddl;
 mod ddl_columns;
+mod ddl_objects;
 mod facts;
 mod history_live;
 mod journey;

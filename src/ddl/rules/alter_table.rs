@@ -208,8 +208,17 @@ fn index_part(
 ) -> Option<Outcome> {
     use node::AlterTableType as Type;
     let mut mode = LockMode::AccessShare;
+    let mut locks = Vec::new();
+    let of_index = |index: &TableName, mode, role| {
+        let table = scene.index(index).map(|(table, _)| &table.name).or_else(|| scene.made_index(index));
+        LockTaken { relation: table.unwrap_or(index).clone(), mode, role }
+    };
     for command in commands {
         let Some(NodeEnum::AlterTableCmd(command)) = &command.node else { return None };
+        if let Some(NodeEnum::PartitionCmd(part)) = command.def.as_ref().and_then(|def| def.node.as_ref()) {
+            let part = scene.range(part.name.as_ref()?, &statement.search_path);
+            locks.push(of_index(&part, LockMode::AccessShare, LockRole::Partition));
+        }
         mode = mode.max(match command.subtype() {
             Type::AtAttachPartition => LockMode::AccessShare,
             Type::AtSetRelOptions | Type::AtResetRelOptions | Type::AtSetStatistics => {
@@ -218,10 +227,9 @@ fn index_part(
             _ => return None,
         });
     }
-    let relation = scene.index(index).map_or_else(|| index.clone(), |(table, _)| table.name.clone());
-    let lock = LockTaken { relation, mode, role: LockRole::Table };
+    locks.insert(0, of_index(index, mode, LockRole::Table));
     let title = format!("alter index {}", index.name.as_str());
-    let mut step = as_written(statement, RECIPE, title, Cost::brief(vec![lock]));
+    let mut step = as_written(statement, RECIPE, title, Cost::brief(locks));
     step.why = "only the catalog changes".into();
     Outcome::step(step)
 }
@@ -294,7 +302,7 @@ mod tests {
     fn attaching_an_index_blocks_nobody() {
         assert_eq!(
             told("alter index i attach partition j", None),
-            ["catalog, ACCESS SHARE i: alter index i attach partition j"]
+            ["catalog, ACCESS SHARE i + ACCESS SHARE j: alter index i attach partition j"]
         );
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
         NodeEnum::ViewStmt(view) => {
             let range = view.view.as_ref()?;
             let own = scene.range(range, &statement.search_path);
-            let replaces = view.replace && !matches!(scene.relation(&own), Known::New);
+            let replaces = view.replace && !matches!(scene.relation(&own), Known::New | Known::Missing);
             let mut locks = reads(statement, scene, &own);
             if replaces {
                 let mode = LockMode::AccessExclusive;
@@ -54,7 +54,7 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
 }
 
 /// ACCESS SHARE on what a query reads.
-fn reads(statement: &Statement, scene: &Scene, own: &TableName) -> Vec<LockTaken> {
+pub(super) fn reads(statement: &Statement, scene: &Scene, own: &TableName) -> Vec<LockTaken> {
     let mut locks: Vec<LockTaken> = parse::relations(&statement.tree)
         .iter()
         .map(|(schema, name)| scene.resolve(schema, name, &statement.search_path))

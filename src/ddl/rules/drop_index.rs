@@ -1,6 +1,11 @@
 //! DROP INDEX: one CONCURRENTLY for each name; a partitioned index has no such form and is dropped under brief locks.
 
-use super::{Outcome, as_written, blocking, concurrently, warning};
+use super::{
+    Outcome, as_written, blocking, concurrently,
+    expand::{cascade_unseen, in_turn, instead_of},
+    function::without_cascade,
+    warning,
+};
 use crate::{
     ddl::{
         edit::{self, Edit},
@@ -10,7 +15,7 @@ use crate::{
         source::Statement,
         statement::{Undo, Verify},
     },
-    facts::{Index, Table, TableKind},
+    facts::{Constraint, Index, Table, TableKind},
     pg::name::TableName,
 };
 
@@ -28,16 +33,6 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let drop = of(statement)?;
     let [(schema, name)] = scene::dropped_names(drop).try_into().ok()?;
     let index = scene.resolve(&schema, &name, &statement.search_path);
-    if drop.behavior() == node::DropBehavior::DropCascade {
-        return Outcome::finding(blocking(
-            statement,
-            "DDL_NO_RULE",
-            format!(
-                "DROP INDEX {name} CASCADE drops the foreign keys that rest on the index, with ACCESS EXCLUSIVE on both sides of each, all at once"
-            ),
-            "Write an ALTER TABLE … DROP CONSTRAINT for each foreign key, then DROP INDEX without CASCADE.",
-        ));
-    }
     let live = scene.index(&index);
     if let Some((table, constraint)) =
         live.and_then(|(table, index)| Some((table, index.constraint.as_ref()?)))
@@ -54,6 +49,9 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
             "Drop the constraint instead: ALTER TABLE … DROP CONSTRAINT.",
         ));
     }
+    if drop.behavior() == node::DropBehavior::DropCascade {
+        return cascade(statement, scene, &index, live);
+    }
     let mut outcome = match live {
         Some((table, _)) if table.kind == TableKind::Partitioned => {
             partitioned(statement, scene, drop, &index, table)
@@ -68,6 +66,51 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
             "If an earlier run dropped it, nothing to do; otherwise correct the name, since as it stands nothing is dropped.",
         ));
     }
+    Some(outcome)
+}
+
+/// DROP INDEX … CASCADE: the foreign keys that rest on it, each in a transaction of its own, then the index.
+fn cascade(
+    statement: &Statement,
+    scene: &Scene,
+    index: &TableName,
+    live: Option<(&Table, &Index)>,
+) -> Option<Outcome> {
+    let Some((table, seen)) = live else {
+        return if scene.looked() {
+            in_turn(statement, scene, RECIPE, &[without_cascade(statement)?])
+        } else {
+            cascade_unseen(statement, "DROP INDEX")
+        };
+    };
+    let own = scene.foreign_keys(table).map(|key| (table, key));
+    let keys: Vec<(&Table, &Constraint)> = scene
+        .foreign_keys_to(&table.name)
+        .into_iter()
+        .chain(own.filter(|(_, key)| key.references.as_ref() == Some(&table.name)))
+        .filter(|(_, key)| key.index.as_ref() == Some(&seen.name))
+        .collect();
+    let mut sqls: Vec<String> = keys
+        .iter()
+        .map(|(other, key)| format!("alter table {} drop constraint {}", other.name, key.name))
+        .collect();
+    sqls.push(without_cascade(statement)?);
+    let exclusive = |relation: &TableName| LockTaken {
+        relation: relation.clone(),
+        mode: LockMode::AccessExclusive,
+        role: LockRole::Table,
+    };
+    let locks =
+        [exclusive(&table.name)].into_iter().chain(keys.iter().map(|(other, _)| exclusive(&other.name)));
+    let mut outcome = instead_of(in_turn(statement, scene, RECIPE, &sqls), Cost::brief(locks.collect()))?;
+    outcome.findings.extend(keys.iter().map(|(other, key)| {
+        warning(
+            statement,
+            "DDL_KEY_GONE",
+            format!("the foreign key {} of {} rests on {} and falls with it: rows are not checked any more", key.name.as_str(), other.name.plain(), index.plain()),
+            "Make another unique index first, and the foreign key on it (ADD … NOT VALID, VALIDATE), if the check is still wanted.",
+        )
+    }));
     Some(outcome)
 }
 
@@ -189,10 +232,26 @@ mod tests {
     }
 
     #[test]
-    fn a_constraints_index_and_cascade_are_refused() {
+    fn a_constraints_index_is_refused() {
         assert_eq!(on_live("drop index t_pkey"), ["blocking DDL_INDEX_OF_CONSTRAINT"]);
-        assert_eq!(on_live("drop index t_uq cascade"), ["blocking DDL_NO_RULE"]);
-        assert_eq!(on_live("drop index t_a, t_uq cascade"), ["blocking DDL_NO_RULE"; 2]);
+        assert_eq!(on_live("drop index t_pkey cascade"), ["blocking DDL_INDEX_OF_CONSTRAINT"]);
+    }
+
+    #[test]
+    fn the_foreign_keys_that_rest_on_it_fall_one_by_one() {
+        assert_eq!(
+            on_live("drop index r_uq cascade"),
+            [
+                "brief, ACCESS EXCLUSIVE t + ACCESS EXCLUSIVE r: alter table \"public\".\"t\" drop constraint \"t_r_fk\"",
+                "concurrent, SHARE UPDATE EXCLUSIVE r: drop index CONCURRENTLY r_uq",
+                "warning DDL_KEY_GONE",
+            ]
+        );
+        assert_eq!(
+            on_live("drop index t_uq cascade"),
+            ["concurrent, SHARE UPDATE EXCLUSIVE t: drop index CONCURRENTLY t_uq"]
+        );
+        assert_eq!(crate::ddl::tests::told("drop index t_uq cascade", None), ["blocking DDL_CASCADE"]);
     }
 
     #[test]

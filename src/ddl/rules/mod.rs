@@ -10,6 +10,7 @@ use super::{
 };
 use crate::finding::{Finding, Severity};
 
+mod access;
 pub(super) mod add_column;
 mod alter_column;
 pub(super) mod alter_table;
@@ -18,17 +19,38 @@ mod constraint;
 mod create_index;
 mod create_object;
 mod create_table;
+mod do_block;
+mod domain;
 mod drop_column;
 pub(super) mod drop_index;
+mod drop_schema;
+mod drop_table;
+mod drop_view;
+mod expand;
+mod function;
 pub(super) mod index_name;
+mod index_tablespace;
+mod maintenance;
+mod matview;
 mod new_object;
 mod no_rule;
+mod partition;
+mod publication;
 mod reindex;
 mod rename;
+mod rename_other;
+mod sequence;
 mod session;
+mod set_schema;
+mod statistics;
 pub(super) mod swap_index;
 mod table_option;
 mod transaction;
+mod trigger;
+mod truncate;
+mod user_type;
+
+pub(super) use drop_table::once;
 
 /// What a rule makes of a statement.
 #[derive(Debug, Default)]
@@ -53,15 +75,37 @@ type Rule = fn(&Statement, &Scene) -> Option<Outcome>;
 const RULES: &[Rule] = &[
     transaction::rule,
     session::rule,
+    do_block::rule,
     new_object::rule,
     create_index::rule,
     drop_index::rule,
     reindex::rule,
+    index_tablespace::rule,
     rename::rule,
     backfill::rule,
+    partition::create::rule,
+    partition::attach::rule,
+    partition::detach::rule,
+    partition::constraint::rule,
+    drop_column::rule,
     alter_table::rule,
     create_table::rule,
     create_object::rule,
+    drop_table::rule,
+    drop_view::rule,
+    drop_schema::rule,
+    set_schema::rule,
+    trigger::rule,
+    function::rule,
+    user_type::rule,
+    domain::rule,
+    sequence::rule,
+    matview::rule,
+    statistics::rule,
+    access::rule,
+    publication::rule,
+    truncate::rule,
+    maintenance::rule,
 ];
 
 /// What becomes of one statement.

@@ -14,7 +14,7 @@ use node::{AlterTableType as Type, ConstrType};
 use std::collections::BTreeMap;
 
 /// What was done to one table.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Changes {
     /// Added or changed (`Some`) and dropped (`None`).
     columns: BTreeMap<String, Option<ColumnNow>>,

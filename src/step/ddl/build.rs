@@ -6,7 +6,7 @@
 use super::{
     DdlStep, DdlWorld,
     brief::{self, search_path},
-    look,
+    detach, look,
 };
 use crate::{
     ddl::statement::Verify,
@@ -41,6 +41,9 @@ pub(super) async fn run(world: &dyn DdlWorld, step: &DdlStep) -> Result<()> {
         client.batch_execute(&search_path("set", step)).await.doing(Kind::Server, || step.doing())?;
         let built = watched(world, &client, &step.online.title, &step.online.sql).await;
         let Err(error) = built else {
+            if step.online.verify == Verify::Ran {
+                step.note_prior(&client, json!({})).await?;
+            }
             tell_done(world, step);
             return Ok(());
         };
@@ -67,6 +70,7 @@ async fn note_prior(client: &Client, step: &DdlStep) -> Result<()> {
             None => return Ok(()),
         },
         Verify::Rebuilt { relation, .. } => look::identities(client, relation).await?,
+        Verify::Ran => return Ok(()),
         _ => json!({}),
     };
     step.note_prior(client, prior).await
@@ -83,6 +87,9 @@ async fn prepare(world: &dyn DdlWorld, client: &Client, step: &DdlStep) -> Resul
                 }
                 drop_index(world, client, &shape.index).await?;
             }
+        }
+        Verify::Detached { parent, partition } => {
+            return detach::finish(world, client, step, parent, partition).await;
         }
         Verify::Rebuilt { relation, .. } => {
             let rows = client

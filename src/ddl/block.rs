@@ -1,0 +1,275 @@
+//! What is inside a DO block: the statements that stand there as they are, and what only running it would tell.
+
+use super::parse::{self, NodeEnum};
+use serde_json::Value;
+
+/// A DO block, read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Block {
+    /// Its statements, in order.
+    pub statements: Vec<Inside>,
+    /// It has variables of its own, so its statements mean nothing outside.
+    pub has_variables: bool,
+    /// The first thing in it that cannot be told without running it.
+    pub opaque: Option<String>,
+}
+
+/// A statement in a block.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Inside {
+    /// Its text.
+    pub sql: String,
+    /// It may or may not run: it is under IF or CASE, or in a block with EXCEPTION.
+    pub conditional: bool,
+}
+
+/// Functions without an effect, as blocks use them in conditions and messages.
+const HARMLESS: &[&str] = &[
+    "array_agg",
+    "array_length",
+    "cardinality",
+    "coalesce",
+    "col_description",
+    "concat",
+    "count",
+    "current_database",
+    "current_schema",
+    "current_setting",
+    "exists",
+    "format",
+    "format_type",
+    "greatest",
+    "has_column_privilege",
+    "has_schema_privilege",
+    "has_table_privilege",
+    "least",
+    "length",
+    "lower",
+    "max",
+    "min",
+    "now",
+    "obj_description",
+    "pg_get_constraintdef",
+    "pg_get_expr",
+    "pg_get_indexdef",
+    "pg_get_serial_sequence",
+    "pg_get_viewdef",
+    "position",
+    "quote_ident",
+    "quote_literal",
+    "regexp_replace",
+    "replace",
+    "split_part",
+    "string_agg",
+    "substring",
+    "sum",
+    "to_regclass",
+    "to_regnamespace",
+    "to_regproc",
+    "to_regrole",
+    "to_regtype",
+    "trim",
+    "unnest",
+    "upper",
+    "version",
+];
+
+/// Whether a function has no effect.
+pub(super) fn is_harmless(name: &str) -> bool {
+    HARMLESS.contains(&name)
+}
+
+/// Reads a DO statement; `None` when its language is not plpgsql, or its text is not of it.
+pub(super) fn read(sql: &str) -> Option<Block> {
+    let tree = parse::plpgsql(sql)?;
+    let mut block = Block::default();
+    for function in tree.as_array()? {
+        let function = function.get("PLpgSQL_function")?;
+        for datum in function.get("datums").and_then(Value::as_array).into_iter().flatten() {
+            block.variable(datum);
+        }
+        block.statement(function.get("action")?, false);
+    }
+    Some(block)
+}
+
+impl Block {
+    fn variable(&mut self, datum: &Value) {
+        let Some((_, fields)) = datum.as_object().and_then(|fields| fields.iter().next()) else { return };
+        let name = fields.get("refname").and_then(Value::as_str).unwrap_or_default();
+        // What every block has.
+        self.has_variables |= !matches!(name, "found" | "sqlstate" | "sqlerrm" | "(unnamed row)" | "");
+        if let Some(value) = fields.get("default_val") {
+            self.expression(value);
+        }
+    }
+
+    fn hide(&mut self, what: &str) {
+        self.opaque.get_or_insert_with(|| what.to_owned());
+    }
+
+    fn body(&mut self, statements: Option<&Value>, conditional: bool) {
+        for statement in statements.and_then(Value::as_array).into_iter().flatten() {
+            self.statement(statement, conditional);
+        }
+    }
+
+    fn statement(&mut self, statement: &Value, conditional: bool) {
+        let Some((kind, fields)) = statement.as_object().and_then(|fields| fields.iter().next()) else {
+            return;
+        };
+        let kind = kind.strip_prefix("PLpgSQL_stmt_").unwrap_or(kind);
+        match kind {
+            "block" => {
+                let handlers = fields.pointer("/exceptions/PLpgSQL_exception_block/exc_list");
+                self.body(fields.get("body"), conditional || handlers.is_some());
+                for handler in handlers.and_then(Value::as_array).into_iter().flatten() {
+                    self.body(handler.pointer("/PLpgSQL_exception/action"), true);
+                }
+            }
+            "if" => {
+                self.expression_of(fields.get("cond"));
+                self.body(fields.get("then_body"), true);
+                for part in fields.get("elsif_list").and_then(Value::as_array).into_iter().flatten() {
+                    self.expression_of(part.pointer("/PLpgSQL_if_elsif/cond"));
+                    self.body(part.pointer("/PLpgSQL_if_elsif/stmts"), true);
+                }
+                self.body(fields.get("else_body"), true);
+            }
+            "case" => {
+                self.expression_of(fields.get("t_expr"));
+                for part in fields.get("case_when_list").and_then(Value::as_array).into_iter().flatten() {
+                    self.expression_of(part.pointer("/PLpgSQL_case_when/expr"));
+                    self.body(part.pointer("/PLpgSQL_case_when/stmts"), true);
+                }
+                self.body(fields.get("else_stmts"), true);
+            }
+            "execsql" => match text(fields.get("sqlstmt")) {
+                Some(sql) => self.statements.push(Inside { sql: sql.trim().to_owned(), conditional }),
+                None => self.hide("a statement that cannot be read"),
+            },
+            "dynexecute" => self.execute(fields.get("query"), conditional),
+            "perform" | "assign" | "return" | "assert" => {
+                for field in ["expr", "cond", "message"] {
+                    self.expression_of(fields.get(field));
+                }
+            }
+            "raise" => {
+                for parameter in fields.get("params").and_then(Value::as_array).into_iter().flatten() {
+                    self.expression(parameter);
+                }
+            }
+            "null" | "getdiag" | "exit" => {}
+            "loop" | "while" | "fori" | "fors" | "forc" | "foreach_a" | "dynfors" => {
+                self.hide("a loop: how often it runs, and over what, only running it tells");
+            }
+            other => self.hide(&format!("{}, whose effect only running it tells", other.to_uppercase())),
+        }
+    }
+
+    /// EXECUTE of one constant text is that text; of anything else it is dark.
+    fn execute(&mut self, query: Option<&Value>, conditional: bool) {
+        let constant =
+            text(query).and_then(|text| parse::parse_one(&format!("select {text}")).ok()).and_then(constant);
+        match constant {
+            Some(sql) => self.statements.push(Inside { sql, conditional }),
+            None => self.hide("EXECUTE of a text that is put together when it runs"),
+        }
+    }
+
+    fn expression_of(&mut self, expression: Option<&Value>) {
+        if let Some(expression) = expression {
+            self.expression(expression);
+        }
+    }
+
+    /// What a condition or value calls must have no effect.
+    fn expression(&mut self, expression: &Value) {
+        let Some(text) = text(Some(expression)) else { return };
+        // An assignment's text is `name := value`.
+        let value = text.split_once(":=").map_or(text, |(_, value)| value);
+        let tree = parse::parse_one(&format!("select {value}")).or_else(|_| parse::parse_one(value));
+        let Ok(tree) = tree else {
+            self.hide(&format!("`{}`, which cannot be read", value.trim()));
+            return;
+        };
+        let unknown = parse::functions(&tree).into_iter().find(|name| !is_harmless(name));
+        if let Some(name) = unknown {
+            self.hide(&format!("{name}(), whose effect only running it tells"));
+        }
+    }
+}
+
+/// The text of a `PLpgSQL_expr`.
+fn text(expression: Option<&Value>) -> Option<&str> {
+    expression?.pointer("/PLpgSQL_expr/query").and_then(Value::as_str)
+}
+
+/// The only value of `select '…'`.
+fn constant(tree: NodeEnum) -> Option<String> {
+    use parse::node::a_const::Val;
+    let NodeEnum::SelectStmt(select) = tree else { return None };
+    let [only] = select.target_list.as_slice() else { return None };
+    let Some(NodeEnum::ResTarget(target)) = &only.node else { return None };
+    match target.val.as_ref()?.node.as_ref()? {
+        NodeEnum::AConst(constant) => match constant.val.as_ref()? {
+            Val::Sval(text) => Some(text.sval.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inside(sql: &str) -> Vec<(String, bool)> {
+        let block = read(sql).unwrap();
+        assert_eq!(block.opaque, None, "{sql}");
+        block.statements.into_iter().map(|one| (one.sql, one.conditional)).collect()
+    }
+
+    #[test]
+    fn statements_are_found_where_they_stand() {
+        assert_eq!(
+            inside("do $$ begin alter table t add column n int; execute 'create index i on t (n)'; end $$"),
+            [("alter table t add column n int".into(), false), ("create index i on t (n)".into(), false)]
+        );
+        assert_eq!(
+            inside(
+                "do $x$ begin if not exists (select from pg_type where typname = 'mood') then create type mood as enum ('a'); else raise notice 'there'; end if; end $x$"
+            ),
+            [("create type mood as enum ('a')".into(), true)]
+        );
+        assert_eq!(
+            inside(
+                "do $$ begin create type mood as enum ('a'); exception when duplicate_object then null; end $$"
+            ),
+            [("create type mood as enum ('a')".into(), true)]
+        );
+    }
+
+    #[test]
+    fn what_only_running_tells_is_dark() {
+        for sql in [
+            "do $$ begin execute 'drop table ' || quote_ident('t'); end $$",
+            "do $$ begin execute format('drop table %I', 't'); end $$",
+            "do $$ declare r record; begin for r in select 1 loop perform 1; end loop; end $$",
+            "do $$ begin perform f(1); end $$",
+            "do $$ begin if f() then null; end if; end $$",
+            "do $$ declare n int := f(); begin null; end $$",
+            "do $$ begin commit; end $$",
+            "do $$ begin call p(); end $$",
+        ] {
+            assert!(read(sql).unwrap().opaque.is_some(), "{sql}");
+        }
+        assert_eq!(read("do language sql $$ select 1 $$"), None);
+    }
+
+    #[test]
+    fn variables_are_seen() {
+        assert!(!read("do $$ begin null; end $$").unwrap().has_variables);
+        assert!(read("do $$ declare n int; begin n := 1; end $$").unwrap().has_variables);
+    }
+}

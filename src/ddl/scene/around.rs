@@ -1,0 +1,389 @@
+//! What stands around the tables of a database: foreign keys both ways, views, partitions, checks; and what earlier statements
+//! of the plan took away from it or added to it.
+
+use super::Scene;
+use crate::{
+    ddl::parse::{
+        self, NodeEnum,
+        node::{self, AlterTableType, ConstrType, ObjectType},
+    },
+    facts::{Bound, Constraint, ConstraintKind, Partitioned, Table, TypeKind, UserType, View},
+    pg::name::{Ident, TableName},
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What earlier statements changed about tables in use.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Around {
+    constraints_gone: BTreeSet<(TableName, String)>,
+    triggers_gone: BTreeSet<(TableName, String)>,
+    columns_gone: BTreeSet<(TableName, String)>,
+    detached: BTreeSet<TableName>,
+    /// Constraints made here on tables in use.
+    made: BTreeMap<(TableName, String), Made>,
+    /// Indexes made here on tables in use, by (schema, name).
+    indexes: BTreeMap<TableName, node::IndexStmt>,
+}
+
+/// A constraint made by this plan.
+#[derive(Debug, Clone)]
+struct Made {
+    constraint: node::Constraint,
+    /// The other table of a foreign key.
+    references: Option<TableName>,
+    proved: bool,
+}
+
+impl<'a> Scene<'a> {
+    /// The foreign keys of a table; those its parent gave it are left out.
+    pub fn foreign_keys(&self, table: &'a Table) -> impl Iterator<Item = &'a Constraint> {
+        table.constraints.iter().filter(move |constraint| {
+            constraint.kind == ConstraintKind::ForeignKey
+                && (!constraint.inherited || self.around.detached.contains(&table.name))
+                && self.has_constraint(&table.name, &constraint.name)
+        })
+    }
+
+    /// The foreign keys of other tables that refer to one, with their tables.
+    pub fn foreign_keys_to(&self, referenced: &TableName) -> Vec<(&'a Table, &'a Constraint)> {
+        let Some(live) = self.live else { return Vec::new() };
+        live.tables
+            .iter()
+            .filter(|table| table.name != *referenced && !self.dropped.contains(&table.name))
+            .flat_map(|table| self.foreign_keys(table).map(move |key| (table, key)))
+            .filter(|(_, key)| key.references.as_ref() == Some(referenced))
+            .collect()
+    }
+
+    /// The other table of a foreign key that this plan made.
+    pub fn made_key_to(&self, table: &TableName, name: &str) -> Option<&TableName> {
+        self.around.made.get(&(table.clone(), name.to_owned()))?.references.as_ref()
+    }
+
+    /// Whether a constraint that was seen is still there.
+    pub fn has_constraint(&self, table: &TableName, constraint: &Ident) -> bool {
+        !self.around.constraints_gone.contains(&(table.clone(), constraint.as_str().to_owned()))
+    }
+
+    /// A view or materialized view seen on the database and still there.
+    pub fn view(&self, name: &TableName) -> Option<&'a View> {
+        self.live?.objects.views.iter().find(|view| view.name == *name && !self.dropped.contains(name))
+    }
+
+    /// The views that read a relation (or a column of it), and those that read these, in an order in which they can be dropped.
+    pub fn views_on(&self, relation: &TableName, column: Option<&str>) -> Vec<&'a View> {
+        fn visit<'a>(
+            scene: &Scene<'a>,
+            relation: &TableName,
+            column: Option<&str>,
+            found: &mut Vec<&'a View>,
+        ) {
+            let Some(live) = scene.live else { return };
+            let needs = |view: &&View| {
+                view.reads.iter().any(|read| {
+                    read.relation == *relation
+                        && column.is_none_or(|column| read.columns.iter().any(|name| name.as_str() == column))
+                })
+            };
+            for view in live.objects.views.iter().filter(needs) {
+                if scene.dropped.contains(&view.name) || found.iter().any(|seen| seen.name == view.name) {
+                    continue;
+                }
+                visit(scene, &view.name, None, found);
+                found.push(view);
+            }
+        }
+        let mut found = Vec::new();
+        visit(self, relation, column, &mut found);
+        found
+    }
+
+    /// Whether this plan made a unique index over plain columns and all rows of a relation.
+    pub fn has_unique_index(&self, relation: &TableName) -> bool {
+        self.made_indexes.iter().filter(|(_, on)| *on == relation).any(|(name, _)| {
+            self.around.indexes.get(name).is_some_and(|index| {
+                index.unique
+                    && index.where_clause.is_none()
+                    && index.index_params.iter().all(
+                        |item| matches!(&item.node, Some(NodeEnum::IndexElem(element)) if element.expr.is_none()),
+                    )
+            })
+        })
+    }
+
+    /// The relations that a view reads, through other views too.
+    pub fn read_by(&self, view: &View) -> BTreeSet<TableName> {
+        let mut all = BTreeSet::new();
+        let mut left: Vec<&TableName> = view.reads.iter().map(|read| &read.relation).collect();
+        while let Some(relation) = left.pop() {
+            if all.insert(relation.clone())
+                && let Some(view) = self.view(relation)
+            {
+                left.extend(view.reads.iter().map(|read| &read.relation));
+            }
+        }
+        all
+    }
+
+    /// The user triggers that run a function, as (table, trigger).
+    pub fn triggers_of(&self, function: &TableName) -> Vec<(&'a TableName, &'a Ident)> {
+        let Some(live) = self.live else { return Vec::new() };
+        live.objects
+            .triggers
+            .iter()
+            .filter(|trigger| trigger.function == *function && !self.dropped.contains(&trigger.table))
+            .map(|trigger| (&trigger.table, &trigger.name))
+            .filter(|(table, name)| {
+                !self.around.triggers_gone.contains(&((*table).clone(), name.as_str().to_owned()))
+            })
+            .collect()
+    }
+
+    /// How a partitioned table is cut.
+    pub fn partitioned(&self, table: &TableName) -> Option<&'a Partitioned> {
+        self.live?.objects.partitioned.iter().find(|partitioned| partitioned.name == *table)
+    }
+
+    /// The DEFAULT partition of a table, when it is still one.
+    pub fn default_partition(&self, table: &TableName) -> Option<&'a TableName> {
+        let default = self.partitioned(table)?.default_partition.as_ref()?;
+        (!self.around.detached.contains(default) && !self.dropped.contains(default)).then_some(default)
+    }
+
+    /// A partition's bound.
+    pub fn bound(&self, partition: &TableName) -> Option<&'a Bound> {
+        self.live?.objects.bounds.iter().find(|bound| bound.partition == *partition)
+    }
+
+    /// The partitioned table a table is a partition of, when it still is.
+    pub fn parent(&self, table: &'a Table) -> Option<&'a TableName> {
+        table
+            .parent
+            .as_ref()
+            .filter(|_| table.is_partition && !self.around.detached.contains(&table.name))
+            .filter(|parent| !self.dropped.contains(*parent))
+    }
+
+    /// The columns that use a type, as (table, column).
+    pub fn columns_of(&self, user_type: &'a UserType) -> Vec<(&'a TableName, &'a Ident)> {
+        user_type
+            .used_by
+            .iter()
+            .filter(|used| !self.dropped.contains(&used.relation))
+            .flat_map(|used| used.columns.iter().map(|column| (&used.relation, column)))
+            .filter(|(table, column)| {
+                !self.around.columns_gone.contains(&((*table).clone(), column.as_str().to_owned()))
+            })
+            .collect()
+    }
+
+    /// A type seen on the database, by its name as written and the search path.
+    pub fn user_type(&self, parts: &[String], path: &[Ident]) -> Option<&'a UserType> {
+        let types = &self.live?.objects.types;
+        let named = |schema: &str, name: &str| {
+            types.iter().find(|one| one.name.schema.as_str() == schema && one.name.name.as_str() == name)
+        };
+        match parts {
+            [name] => path.iter().find_map(|schema| named(schema.as_str(), name)),
+            [.., schema, name] => named(schema, name),
+            [] => None,
+        }
+    }
+
+    /// Whether a schema holds functions, types or anything else that is no table, view or sequence.
+    pub fn holds_more_than_relations(&self, schema: &str) -> bool {
+        self.live
+            .is_some_and(|live| live.objects.crowded_schemas.iter().any(|crowded| crowded.as_str() == schema))
+    }
+
+    /// The statements that drop every view, table and sequence of a schema.
+    pub fn relations_of_schema(&self, schema: &str) -> Vec<String> {
+        let Some(live) = self.live else { return Vec::new() };
+        let inside = |name: &TableName| name.schema.as_str() == schema && !self.dropped.contains(name);
+        let views = live.objects.views.iter().filter(|view| inside(&view.name)).map(|view| {
+            let kind = if view.materialized { "materialized view" } else { "view" };
+            format!("drop {kind} if exists {} cascade", view.name)
+        });
+        // A partition goes with its table, when that goes too.
+        let tables = live
+            .tables
+            .iter()
+            .filter(|table| inside(&table.name) && !self.parent(table).is_some_and(inside))
+            .map(|table| format!("drop table if exists {} cascade", table.name));
+        let sequences = live
+            .sequences
+            .iter()
+            .filter(|sequence| inside(&sequence.name) && sequence.owner.is_none())
+            .map(|sequence| format!("drop sequence {}", sequence.name));
+        views.chain(tables).chain(sequences).collect()
+    }
+
+    /// Whether a relation has a row security policy.
+    pub fn has_policy(&self, table: &TableName) -> bool {
+        self.live.is_some_and(|live| live.objects.policies.contains(table))
+            || self.policies_made.contains(table)
+    }
+
+    /// The tables made OF a composite type.
+    pub fn typed_tables(&self, user_type: &'a UserType) -> &'a [TableName] {
+        if user_type.kind == TypeKind::Composite { &user_type.typed_tables } else { &[] }
+    }
+
+    /// The expressions of the CHECKs of a table that hold for every row.
+    pub fn proved_checks(&self, table: &TableName) -> Vec<node::Node> {
+        let live = self.live.and_then(|live| live.table(table));
+        let seen = live.into_iter().flat_map(|table| &table.constraints).filter(|constraint| {
+            constraint.kind == ConstraintKind::Check
+                && constraint.validated
+                && self.has_constraint(table, &constraint.name)
+        });
+        let made = self.around.made.iter().filter(|((on, _), made)| on == table && made.proved);
+        seen.filter_map(|constraint| constraint_node(&constraint.definition))
+            .chain(made.map(|(_, made)| made.constraint.clone()))
+            .filter(|constraint| constraint.contype() == ConstrType::ConstrCheck)
+            .filter_map(|constraint| constraint.raw_expr.map(|expression| *expression))
+            .collect()
+    }
+
+    /// The constraints of a table, as trees: those seen and still there, and those made here.
+    pub fn constraint_trees(&self, table: &TableName) -> Vec<(String, node::Constraint)> {
+        let live = self.live.and_then(|live| live.table(table));
+        let seen = live
+            .into_iter()
+            .flat_map(|table| &table.constraints)
+            .filter(|constraint| self.has_constraint(table, &constraint.name))
+            .filter_map(|constraint| {
+                Some((constraint.name.as_str().to_owned(), constraint_node(&constraint.definition)?))
+            });
+        let made = self.around.made.iter().filter(|((on, _), _)| on == table);
+        seen.chain(made.map(|((_, name), made)| (name.clone(), made.constraint.clone()))).collect()
+    }
+
+    /// The index definitions of a table, as trees: those seen and those made here.
+    pub fn index_trees(&self, table: &TableName) -> Vec<node::IndexStmt> {
+        let live = self.live.and_then(|live| live.table(table));
+        let seen = live.into_iter().flat_map(|table| &table.indexes).filter(|index| index.valid).filter_map(
+            |index| match parse::parse_one(&index.definition).ok()? {
+                NodeEnum::IndexStmt(tree) => Some(*tree),
+                _ => None,
+            },
+        );
+        let made = self.made_indexes.iter().filter(|(_, on)| *on == table);
+        seen.chain(made.filter_map(|(name, _)| self.around.indexes.get(name).cloned())).collect()
+    }
+}
+
+/// The tree of `pg_get_constraintdef`.
+pub(in crate::ddl) fn constraint_node(definition: &str) -> Option<node::Constraint> {
+    match parse::parse_one(&format!("alter table x add {definition}")).ok()? {
+        NodeEnum::AlterTableStmt(alter) => match alter.cmds.into_iter().next()?.node? {
+            NodeEnum::AlterTableCmd(command) => match command.def?.node? {
+                NodeEnum::Constraint(constraint) => Some(*constraint),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+impl Scene<'_> {
+    /// Remembers what a statement changes around tables in use.
+    pub(super) fn learn_around(&mut self, tree: &NodeEnum, path: &[Ident]) {
+        match tree {
+            NodeEnum::AlterTableStmt(alter) if alter.objtype() == ObjectType::ObjectTable => {
+                let Some(range) = &alter.relation else { return };
+                let table = self.range(range, path);
+                for command in &alter.cmds {
+                    if let Some(NodeEnum::AlterTableCmd(command)) = &command.node {
+                        self.learn_part(&table, command, path);
+                    }
+                }
+            }
+            NodeEnum::IndexStmt(index) if !index.idxname.is_empty() => {
+                if let Some(range) = &index.relation {
+                    let schema = self.range(range, path).schema;
+                    let name = TableName { schema, name: Ident::new(&index.idxname) };
+                    self.around.indexes.insert(name, (**index).clone());
+                }
+            }
+            NodeEnum::CreatePolicyStmt(policy) => {
+                if let Some(range) = &policy.table {
+                    let table = self.range(range, path);
+                    self.policies_made.insert(table);
+                }
+            }
+            NodeEnum::DropStmt(drop) if drop.remove_type() == ObjectType::ObjectTrigger => {
+                for (mut on, name) in super::dropped_of_table(drop) {
+                    let table = on.pop().unwrap_or_default();
+                    let table = self.resolve(&on.pop().unwrap_or_default(), &table, path);
+                    self.around.triggers_gone.insert((table, name));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn learn_part(&mut self, table: &TableName, command: &node::AlterTableCmd, path: &[Ident]) {
+        let key = (table.clone(), command.name.clone());
+        match command.subtype() {
+            AlterTableType::AtDropConstraint => {
+                self.around.made.remove(&key);
+                self.around.constraints_gone.insert(key);
+            }
+            AlterTableType::AtDropColumn => {
+                self.around.columns_gone.insert(key);
+            }
+            AlterTableType::AtValidateConstraint => self.learn_proof(key),
+            AlterTableType::AtAddConstraint => {
+                if let Some(NodeEnum::Constraint(constraint)) =
+                    command.def.as_ref().and_then(|def| def.node.as_ref())
+                {
+                    let constraint = (**constraint).clone();
+                    // A key without an index makes one of its own name.
+                    if matches!(constraint.contype(), ConstrType::ConstrPrimary | ConstrType::ConstrUnique) {
+                        let name =
+                            TableName { schema: table.schema.clone(), name: Ident::new(&constraint.conname) };
+                        self.made_indexes.insert(name, table.clone());
+                    }
+                    let proved = !constraint.skip_validation && constraint.is_enforced;
+                    let references = constraint.pktable.as_ref().map(|range| self.range(range, path));
+                    let key = (table.clone(), constraint.conname.clone());
+                    self.around.made.insert(key, Made { constraint, references, proved });
+                }
+            }
+            AlterTableType::AtDetachPartition | AlterTableType::AtAttachPartition => {
+                let Some(NodeEnum::PartitionCmd(part)) =
+                    command.def.as_ref().and_then(|def| def.node.as_ref())
+                else {
+                    return;
+                };
+                if let Some(range) = &part.name {
+                    let partition = self.range(range, path);
+                    if command.subtype() == AlterTableType::AtDetachPartition {
+                        self.around.detached.insert(partition);
+                    } else {
+                        self.around.detached.remove(&partition);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A constraint that was seen NOT VALID, or made here, holds for every row now.
+    fn learn_proof(&mut self, key: (TableName, String)) {
+        if let Some(made) = self.around.made.get_mut(&key) {
+            made.proved = true;
+            return;
+        }
+        let seen = self
+            .live
+            .and_then(|live| live.table(&key.0))
+            .and_then(|table| table.constraints.iter().find(|constraint| constraint.name.as_str() == key.1));
+        let definition = seen.map(|seen| seen.definition.trim_end_matches(" NOT VALID"));
+        if let Some(constraint) = definition.and_then(constraint_node) {
+            self.around.made.insert(key, Made { constraint, references: None, proved: true });
+        }
+    }
+}
