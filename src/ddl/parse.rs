@@ -156,6 +156,27 @@ pub fn relations(tree: &NodeEnum) -> Vec<(String, String)> {
     found
 }
 
+/// Whether a query selects `*`, wherever in a tree.
+pub fn has_star(tree: &NodeEnum) -> bool {
+    fn walk(value: &Value) -> bool {
+        match value {
+            Value::Object(fields) => {
+                let selects = fields.get("target_list").and_then(Value::as_array).is_some_and(|targets| {
+                    targets.iter().any(|target| {
+                        let fields = target.pointer("/node/ResTarget/val/node/ColumnRef/fields");
+                        let last = fields.and_then(Value::as_array).and_then(|fields| fields.last());
+                        last.is_some_and(|last| last.pointer("/node/AStar").is_some())
+                    })
+                });
+                selects || fields.values().any(walk)
+            }
+            Value::Array(items) => items.iter().any(walk),
+            _ => false,
+        }
+    }
+    serde_json::to_value(tree).is_ok_and(|value| walk(&value))
+}
+
 /// The functions a tree calls, wherever in it, by their last name.
 pub fn functions(tree: &NodeEnum) -> Vec<String> {
     fn walk(value: &Value, found: &mut Vec<String>) {
@@ -228,6 +249,13 @@ mod tests {
             &tree("create index i on t ((a in (1,2)))"),
             &tree("create index i  on t ((a in ( 1, 2 )))")
         ));
+    }
+
+    #[test]
+    fn a_star_is_seen_where_columns_are_meant() {
+        let star = |sql| has_star(&parse_one(sql).unwrap());
+        assert!(star("select * from t") && star("select 1 from (select t.* from t) x"));
+        assert!(!star("select count(*), 2 * a from t"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     edit::{self, Edit},
     parse::{self, NodeEnum, node},
     rules,
-    statement::{Class, Online, Rewritten, Verify},
+    statement::{Class, Clients, Online, Rewritten, Verify},
 };
 use crate::{
     finding::{Finding, Severity},
@@ -77,10 +77,14 @@ fn dresses_a_view(step: &Online) -> bool {
 
 fn one_transaction(joined: &mut Online, rest: Vec<Online>) {
     let mut titles = vec![joined.title.clone()];
+    joined.clients = Clients::PreparedAgain;
     for step in rest {
         joined.sql = format!("{};\n{}", joined.sql, step.sql);
         joined.cost.locks.extend(step.cost.locks);
         joined.from.extend(step.from);
+        if !step.title.starts_with("drop view ") {
+            joined.clients = joined.clients.max(step.clients);
+        }
         titles.push(step.title);
     }
     joined.from.dedup();

@@ -47,3 +47,24 @@ pub(super) fn parts(statement: &Statement, scene: &Scene) -> Option<Vec<Statemen
     }
     Some(parts)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ddl::tests::on_live;
+
+    #[test]
+    fn the_views_are_away_for_one_transaction_only() {
+        let told = on_live("alter table old.old_t alter column a type integer");
+        assert_eq!(
+            told[0],
+            "brief, ACCESS EXCLUSIVE old_v + ACCESS EXCLUSIVE old_t: drop view \"old\".\"old_v\";\nalter table old.old_t alter column a type integer;\ncreate view old.old_v as select a from old.old_t;\nalter view old.old_v owner to app"
+        );
+        assert!(!told.iter().any(|line| line.starts_with("blocking")), "{told:#?}");
+    }
+
+    #[test]
+    fn a_long_change_is_refused() {
+        let told = on_live("alter table old.old_t alter column a type text");
+        assert!(told.iter().any(|line| line.starts_with("blocking")), "{told:#?}");
+    }
+}

@@ -446,8 +446,8 @@ mod tests {
         ] {
             assert_eq!(on_live(sql), ["blocking DDL_NO_RULE"], "{sql}");
         }
-        assert_eq!(on_live("update r set a = 1"), ["blocking DDL_NO_KEY"]);
-        assert!(told("update r set a = 1", None)[0].starts_with("backfill"));
+        assert_eq!(on_live("update x set a = 1"), ["blocking DDL_NO_KEY"]);
+        assert!(told("update x set a = 1", None)[0].starts_with("backfill"));
     }
 
     #[test]

@@ -242,10 +242,6 @@ mod tests {
                 "info DDL_FOREIGN_KEY_UNINDEXED",
             ]
         );
-        assert_eq!(
-            on_live("alter table p add constraint k foreign key (a) references r (id)"),
-            ["blocking DDL_NO_RULE"]
-        );
     }
 
     #[test]

@@ -50,7 +50,39 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     };
     let mut step = as_written(statement, RECIPE, title, Cost::brief(locks));
     step.why = "only the catalog changes".into();
-    Outcome::step(step)
+    Some(Outcome { steps: vec![step], findings: remarks(statement, scene) })
+}
+
+/// What somebody may notice later.
+fn remarks(statement: &Statement, scene: &Scene) -> Vec<crate::finding::Finding> {
+    let remark = |code: &str, what: String, help: &str| super::info(statement, code, what, help);
+    match &statement.tree {
+        NodeEnum::ViewStmt(view) => {
+            let own = view.view.as_ref().map(|range| scene.range(range, &statement.search_path));
+            let replaced = own.filter(|own| matches!(scene.relation(own), Known::LiveOther | Known::Unseen));
+            let replaced = replaced.filter(|_| view.replace).map(|own| {
+                remark(
+                    "DDL_CLIENT_VISIBLE",
+                    format!("{} may get columns at its end: statements prepared with SELECT * on it fail once and must be prepared again", own.plain()),
+                    "Nothing to do, if clients name the columns they read.",
+                )
+            });
+            let star = parse::has_star(&statement.tree).then(|| {
+                remark(
+                    "DDL_SELECT_STAR",
+                    "the view keeps the columns that SELECT * means now: later ones are not shown, and the server refuses to drop them or change their types".into(),
+                    "Name the columns.",
+                )
+            });
+            replaced.into_iter().chain(star).collect()
+        }
+        NodeEnum::CreateFunctionStmt(function) if function.replace => vec![remark(
+            "DDL_BEHAVIOR",
+            "whoever calls the function, also in defaults, triggers and indexes, gets the new body from here on".into(),
+            "Nothing to do, if the clients that run now can live with it. If an index is over it, REINDEX that.",
+        )],
+        _ => Vec::new(),
+    }
 }
 
 /// ACCESS SHARE on what a query reads.

@@ -3,8 +3,7 @@
 use super::{Outcome, blocking};
 use crate::ddl::{
     lock::{Cost, LockMode, LockRole, LockTaken},
-    parse,
-    online,
+    online, parse,
     scene::Scene,
     source::Statement,
 };

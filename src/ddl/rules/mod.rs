@@ -110,10 +110,19 @@ const RULES: &[Rule] = &[
 
 /// What becomes of one statement.
 pub(super) fn apply(statement: &Statement, scene: &Scene) -> Outcome {
-    RULES
+    let mut outcome = RULES
         .iter()
         .find_map(|rule| rule(statement, scene))
-        .unwrap_or_else(|| Outcome { steps: Vec::new(), findings: vec![no_rule::finding(statement, scene)] })
+        .unwrap_or_else(|| Outcome { steps: Vec::new(), findings: vec![no_rule::finding(statement, scene)] });
+    // A rule that says so in words need not say it twice.
+    let breaks = outcome
+        .findings
+        .iter()
+        .any(|finding| finding.code == "DDL_CLIENT_VISIBLE" && finding.severity == Severity::Warning);
+    if let Some(last) = outcome.steps.last_mut().filter(|_| breaks) {
+        last.clients = last.clients.max(Clients::Broken);
+    }
+    outcome
 }
 
 /// A step that runs the statement as it is written, in a transaction of its own.

@@ -29,8 +29,6 @@ pub(super) struct Around {
 #[derive(Debug, Clone)]
 struct Made {
     constraint: node::Constraint,
-    /// The other table of a foreign key.
-    references: Option<TableName>,
     proved: bool,
 }
 
@@ -53,11 +51,6 @@ impl<'a> Scene<'a> {
             .flat_map(|table| self.foreign_keys(table).map(move |key| (table, key)))
             .filter(|(_, key)| key.references.as_ref() == Some(referenced))
             .collect()
-    }
-
-    /// The other table of a foreign key that this plan made.
-    pub fn made_key_to(&self, table: &TableName, name: &str) -> Option<&TableName> {
-        self.around.made.get(&(table.clone(), name.to_owned()))?.references.as_ref()
     }
 
     /// Whether a constraint that was seen is still there.
@@ -347,9 +340,8 @@ impl Scene<'_> {
                         self.made_indexes.insert(name, table.clone());
                     }
                     let proved = !constraint.skip_validation && constraint.is_enforced;
-                    let references = constraint.pktable.as_ref().map(|range| self.range(range, path));
                     let key = (table.clone(), constraint.conname.clone());
-                    self.around.made.insert(key, Made { constraint, references, proved });
+                    self.around.made.insert(key, Made { constraint, proved });
                 }
             }
             AlterTableType::AtDetachPartition | AlterTableType::AtAttachPartition => {
@@ -383,7 +375,7 @@ impl Scene<'_> {
             .and_then(|table| table.constraints.iter().find(|constraint| constraint.name.as_str() == key.1));
         let definition = seen.map(|seen| seen.definition.trim_end_matches(" NOT VALID"));
         if let Some(constraint) = definition.and_then(constraint_node) {
-            self.around.made.insert(key, Made { constraint, references: None, proved: true });
+            self.around.made.insert(key, Made { constraint, proved: true });
         }
     }
 }
