@@ -132,109 +132,42 @@ const SET_TABLESPACE: Form = form(
     "the table is copied under ACCESS EXCLUSIVE",
     "A blue-green migration, or pg_repack.",
 );
-const TRIGGER_STATE: Form = form(
-    "ENABLE or DISABLE TRIGGER",
-    "SHARE ROW EXCLUSIVE, brief; what writes do changes",
-    "Run it by hand under a lock_timeout.",
-);
-const ROW_SECURITY: Form = form(
-    "ROW LEVEL SECURITY",
-    "ACCESS EXCLUSIVE, brief; without policies every non-owner sees no rows",
-    "Run it by hand, policies first, under a lock_timeout.",
-);
-const INHERITANCE: Form = form(
-    "INHERIT, NO INHERIT or OF",
-    "ACCESS EXCLUSIVE on the child, brief",
-    "Run it by hand under a lock_timeout.",
-);
-const ATTACH_PARTITION: Form = form(
-    "ATTACH PARTITION",
-    "the new partition is read under ACCESS EXCLUSIVE, and so is the DEFAULT partition",
-    "Add a matching CHECK NOT VALID to it, VALIDATE, attach by hand under a lock_timeout, drop the CHECK.",
-);
-const DETACH_PARTITION: Form = form(
-    "DETACH PARTITION",
-    "ACCESS EXCLUSIVE on parent and partition",
-    "DETACH PARTITION … CONCURRENTLY by hand.",
-);
 const ALTER_OTHER: Form = form(
     "this form of ALTER TABLE",
     "its locks are not known here",
     "Run it by hand on a copy first, looking at pg_locks.",
-);
-const CREATE_PARTITION: Form = form(
-    "CREATE TABLE … PARTITION OF or INHERITS",
-    "ACCESS EXCLUSIVE on the parent, and a scan of the DEFAULT partition",
-    "CREATE TABLE … (LIKE parent INCLUDING ALL), then ATTACH PARTITION by hand under a lock_timeout.",
 );
 const CREATE_TABLE_AS: Form = form(
     "CREATE TABLE AS or a materialized view",
     "reads its tables under ACCESS SHARE in one long snapshot, which CREATE INDEX CONCURRENTLY waits for",
     "Create the table empty, and fill it in batches.",
 );
-const DROP_TABLE: Form = form(
-    "DROP TABLE, VIEW or the like",
-    "ACCESS EXCLUSIVE on it and on every table its foreign keys refer to",
-    "Drop its foreign keys first (ALTER TABLE … DROP CONSTRAINT, one statement each); then drop it by hand under a lock_timeout when no client uses it.",
-);
 const DROP_OTHER: Form = form(
     "this DROP",
     "its locks are not known here",
     "Run it by hand under a lock_timeout, when nothing uses it.",
-);
-const SET_SCHEMA: Form = form(
-    "SET SCHEMA",
-    "ACCESS EXCLUSIVE, brief; the old name is gone for every client",
-    "Keep a view under the old name; run it by hand under a lock_timeout.",
-);
-const CREATE_TRIGGER: Form = form(
-    "CREATE TRIGGER",
-    "SHARE ROW EXCLUSIVE, brief; what writes do changes",
-    "Run it by hand under a lock_timeout.",
-);
-const POLICY: Form = form(
-    "CREATE, ALTER or DROP of a POLICY or RULE",
-    "ACCESS EXCLUSIVE, brief",
-    "Run it by hand under a lock_timeout.",
 );
 const ALTER_ENUM: Form = form(
     "ALTER TYPE",
     "no lock on tables for a new enum value; ACCESS EXCLUSIVE on typed tables otherwise",
     "Run it by hand; a new value can be used only after its transaction.",
 );
-const ALTER_DOMAIN: Form = form(
-    "ALTER DOMAIN",
-    "every table that uses it is read under SHARE",
-    "Use CHECK constraints of the tables, NOT VALID and then VALIDATE.",
+const GRANT: Form = form("GRANT or REVOKE of a role", "it reaches beyond this database", "Run it by hand.");
+const SUBSCRIPTION: Form = form(
+    "CREATE, ALTER or DROP of a SUBSCRIPTION",
+    "it reaches to another server, and begins or ends to write rows here",
+    "Run it by hand.",
 );
-const ALTER_SEQUENCE: Form = form(
-    "ALTER SEQUENCE",
-    "SHARE ROW EXCLUSIVE on the sequence: everybody's nextval() waits until it commits",
-    "Run it by hand in a transaction of its own, under a lock_timeout.",
-);
-const STATISTICS: Form = form("CREATE or DROP STATISTICS", "SHARE UPDATE EXCLUSIVE", "Run it by hand.");
-const GRANT: Form = form(
-    "GRANT, REVOKE or ALTER OWNER",
-    "nobody waits for its locks",
-    "Run it by hand; who may do what is not part of this migration's schema yet.",
-);
-const PUBLICATION: Form = form(
-    "CREATE, ALTER or DROP of a PUBLICATION or SUBSCRIPTION",
-    "SHARE UPDATE EXCLUSIVE on its tables",
-    "Run it by hand: it changes what replication sends.",
-);
-const REFRESH: Form = form(
-    "REFRESH MATERIALIZED VIEW",
-    "ACCESS EXCLUSIVE on the view while the query runs",
-    "REFRESH … CONCURRENTLY by hand; it needs a unique index.",
+const EXTENSION: Form = form(
+    "ALTER or DROP of an EXTENSION",
+    "what its script does, and what falls with it, cannot be seen",
+    "Run it by hand, on a copy first, looking at pg_locks.",
 );
 const WRITES: Form = form(
     "INSERT, UPDATE, DELETE or MERGE on a table in use",
     "row locks on every row it touches until it commits, in one transaction",
     "Write the rows in small keyed batches from the application or by hand, before or after this plan.",
 );
-const TRUNCATE: Form =
-    form("TRUNCATE", "ACCESS EXCLUSIVE, and the rows are gone", "Run it by hand, if it is really wanted.");
 const LOCK: Form = form(
     "LOCK TABLE",
     "the lock is held to the end of a transaction that is dissolved here",
@@ -244,9 +177,9 @@ const COPY: Form = form("COPY", "reads or writes rows from outside", "Load rows 
 const SELECT: Form =
     form("a query", "what its functions do cannot be seen", "Take it out, or run it by hand.");
 const MAINTENANCE: Form = form(
-    "VACUUM, ANALYZE or CLUSTER",
-    "VACUUM FULL and CLUSTER rewrite the table under ACCESS EXCLUSIVE",
-    "VACUUM and ANALYZE by hand; pg_repack in place of the others.",
+    "VACUUM FULL or CLUSTER",
+    "the table is written anew under ACCESS EXCLUSIVE",
+    "pg_repack or pg_squeeze; on 19, REPACK (CONCURRENTLY).",
 );
 const REINDEX_MANY: Form = form(
     "REINDEX of a schema, a database or system catalogs",
@@ -262,11 +195,6 @@ const DROP_INDEX: Form =
     form("this DROP INDEX", "ACCESS EXCLUSIVE on the table", "Write one DROP INDEX for each index.");
 const RENAME_OTHER: Form =
     form("this RENAME", "the old name is gone for every client", "Run it by hand under a lock_timeout.");
-const DO_BLOCK: Form = form(
-    "DO",
-    "what is inside runs unseen, in one transaction",
-    "Write out the statements that it would run.",
-);
 const CREATE_ROLE: Form = form(
     "a statement on roles, databases, tablespaces or settings of the server",
     "it reaches beyond this database",
@@ -293,36 +221,22 @@ pub(super) fn form_of(tree: &NodeEnum) -> &'static Form {
         NodeEnum::DropStmt(drop) => drop_form(drop),
         NodeEnum::IndexStmt(_) => &CREATE_INDEX,
         NodeEnum::ReindexStmt(_) => &REINDEX_MANY,
-        NodeEnum::CreateStmt(_) | NodeEnum::CreateForeignTableStmt(_) => &CREATE_PARTITION,
         NodeEnum::CreateTableAsStmt(_) => &CREATE_TABLE_AS,
         NodeEnum::RenameStmt(_) => &RENAME_OTHER,
-        NodeEnum::AlterObjectSchemaStmt(_) => &SET_SCHEMA,
-        NodeEnum::CreateTrigStmt(_) => &CREATE_TRIGGER,
-        NodeEnum::CreatePolicyStmt(_) | NodeEnum::AlterPolicyStmt(_) | NodeEnum::RuleStmt(_) => &POLICY,
         NodeEnum::AlterEnumStmt(_) | NodeEnum::AlterTypeStmt(_) => &ALTER_ENUM,
-        NodeEnum::AlterDomainStmt(_) => &ALTER_DOMAIN,
-        NodeEnum::AlterSeqStmt(_) => &ALTER_SEQUENCE,
-        NodeEnum::CreateStatsStmt(_) | NodeEnum::AlterStatsStmt(_) => &STATISTICS,
-        NodeEnum::GrantStmt(_)
-        | NodeEnum::GrantRoleStmt(_)
-        | NodeEnum::AlterOwnerStmt(_)
-        | NodeEnum::AlterDefaultPrivilegesStmt(_) => &GRANT,
-        NodeEnum::CreatePublicationStmt(_)
-        | NodeEnum::AlterPublicationStmt(_)
-        | NodeEnum::CreateSubscriptionStmt(_)
+        NodeEnum::GrantRoleStmt(_) => &GRANT,
+        NodeEnum::CreateSubscriptionStmt(_)
         | NodeEnum::AlterSubscriptionStmt(_)
-        | NodeEnum::DropSubscriptionStmt(_) => &PUBLICATION,
-        NodeEnum::RefreshMatViewStmt(_) => &REFRESH,
+        | NodeEnum::DropSubscriptionStmt(_) => &SUBSCRIPTION,
         NodeEnum::InsertStmt(_)
         | NodeEnum::UpdateStmt(_)
         | NodeEnum::DeleteStmt(_)
         | NodeEnum::MergeStmt(_) => &WRITES,
-        NodeEnum::TruncateStmt(_) => &TRUNCATE,
         NodeEnum::LockStmt(_) => &LOCK,
         NodeEnum::CopyStmt(_) => &COPY,
         NodeEnum::SelectStmt(_) | NodeEnum::CallStmt(_) | NodeEnum::ExplainStmt(_) => &SELECT,
-        NodeEnum::VacuumStmt(_) => &MAINTENANCE,
-        NodeEnum::DoStmt(_) => &DO_BLOCK,
+        NodeEnum::VacuumStmt(_) | NodeEnum::ClusterStmt(_) => &MAINTENANCE,
+        NodeEnum::AlterExtensionStmt(_) | NodeEnum::AlterExtensionContentsStmt(_) => &EXTENSION,
         NodeEnum::CreateRoleStmt(_)
         | NodeEnum::AlterRoleStmt(_)
         | NodeEnum::DropRoleStmt(_)
@@ -341,13 +255,7 @@ fn drop_form(drop: &node::DropStmt) -> &'static Form {
     }
     match drop.remove_type() {
         ObjectType::ObjectIndex => &DROP_INDEX,
-        ObjectType::ObjectTable
-        | ObjectType::ObjectView
-        | ObjectType::ObjectMatview
-        | ObjectType::ObjectForeignTable => &DROP_TABLE,
-        ObjectType::ObjectPolicy | ObjectType::ObjectRule => &POLICY,
-        ObjectType::ObjectPublication => &PUBLICATION,
-        ObjectType::ObjectStatisticExt => &STATISTICS,
+        ObjectType::ObjectExtension => &EXTENSION,
         _ => &DROP_OTHER,
     }
 }
@@ -368,21 +276,6 @@ fn alter_form(command: &node::AlterTableCmd) -> &'static Form {
         }
         Alter::AtSetLogged | Alter::AtSetUnLogged => &SET_LOGGED,
         Alter::AtSetTableSpace | Alter::AtSetAccessMethod => &SET_TABLESPACE,
-        Alter::AtEnableTrig
-        | Alter::AtEnableAlwaysTrig
-        | Alter::AtEnableReplicaTrig
-        | Alter::AtDisableTrig
-        | Alter::AtEnableTrigAll
-        | Alter::AtDisableTrigAll
-        | Alter::AtEnableTrigUser
-        | Alter::AtDisableTrigUser => &TRIGGER_STATE,
-        Alter::AtEnableRowSecurity
-        | Alter::AtDisableRowSecurity
-        | Alter::AtForceRowSecurity
-        | Alter::AtNoForceRowSecurity => &ROW_SECURITY,
-        Alter::AtAddInherit | Alter::AtDropInherit | Alter::AtAddOf | Alter::AtDropOf => &INHERITANCE,
-        Alter::AtAttachPartition => &ATTACH_PARTITION,
-        Alter::AtDetachPartition | Alter::AtDetachPartitionFinalize => &DETACH_PARTITION,
         Alter::AtAddIdentity | Alter::AtSetIdentity | Alter::AtDropIdentity => &ADD_COLUMN_SERIAL,
         _ => &ALTER_OTHER,
     }
