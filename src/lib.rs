@@ -23,6 +23,7 @@
 //! | [`copy`], [`stream`] | the first copy; following blue's changes |
 //! | [`revocation`] | capture, broker, replay |
 //! | [`verify`] | comparing blue and green |
+//! | [`rehearse`] | the DDL on a scratch database: what it locks there, and whose queries break |
 //! | [`route`] | what sends clients to blue or green |
 //! | [`journey`] | what each command does, from opening to end |
 //! | [`cli`], [`ui`] | commands; the only place that prints |
@@ -39,6 +40,7 @@ pub mod finding;
 pub mod journey;
 pub mod pg;
 pub mod plan;
+pub mod rehearse;
 pub mod revocation;
 pub mod route;
 pub mod runbook;

@@ -6,6 +6,7 @@ mod check;
 mod cutover;
 mod finish;
 mod plan;
+mod rehearse;
 mod replicate;
 mod report;
 mod rollback;
@@ -50,6 +51,10 @@ struct Global {
 enum Command {
     Plan(plan::PlanArgs),
     Check(check::CheckArgs),
+    Rehearse(rehearse::RehearseArgs),
+    /// Removes the scratch database of a rehearsal when that is gone; `migrate rehearse` starts it
+    #[command(hide = true)]
+    RehearsalGuardian,
     Apply(apply::ApplyArgs),
     Replicate(replicate::ReplicateArgs),
     Cutover(cutover::CutoverArgs),
@@ -98,6 +103,8 @@ async fn dispatch(command: Command, ui: &Ui) -> Result<ExitCode> {
     match command {
         Command::Plan(args) => plan::run(args, ui).await,
         Command::Check(args) => check::run(args, ui).await,
+        Command::Rehearse(args) => rehearse::run(args, ui).await,
+        Command::RehearsalGuardian => rehearse::guard(ui).await,
         Command::Apply(args) => apply::run(args, ui).await,
         Command::Replicate(args) => replicate::run(args, ui).await,
         Command::Cutover(args) => cutover::run(args, ui).await,
@@ -121,7 +128,7 @@ pub fn reference() -> String {
         ));
     };
     section(&mut command.clone());
-    for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
+    for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help" && !sub.is_hide_set()) {
         section(sub);
     }
     text

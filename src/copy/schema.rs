@@ -76,6 +76,76 @@ pub async fn clone(
     Ok(())
 }
 
+/// Loads blue's schema into a scratch database: as [`clone`], but leaving out what a scratch database can do without, and
+/// naming it: owners and grants of roles that are missing there, tablespaces, logins to foreign servers.
+///
+/// Every statement is a transaction of its own, so that no server needs room for all the locks at once.
+///
+/// # Errors
+/// [`Kind::Request`] naming every extension that is missing; [`Kind::Server`] with the statement that was refused;
+/// [`Kind::Deadline`].
+pub async fn sketch(
+    pg_dump: &PgDump,
+    blue: &ConnInfo,
+    scratch: &Client,
+    deadline: Duration,
+) -> Result<Vec<String>> {
+    let statements = script::split(&pg_dump.dump_schema(blue, deadline).await?)?;
+    let can = ask_green(scratch).await?;
+    let mut left_out = Vec::new();
+    let mut wanted = Vec::new();
+    for statement in statements {
+        match reason_to_leave_out(&statement, &can) {
+            Some(reason) => left_out.push(format!("{reason}: {}", shorten(&statement.sql))),
+            None => wanted.push(statement),
+        }
+    }
+    refuse_missing(&wanted, &can)?;
+    let load = async {
+        execute(scratch, "set synchronous_commit = off").await?;
+        for statement in wanted.into_iter().filter_map(|statement| fit(statement, &can, Owners::AsOnBlue)) {
+            let Err(error) = scratch.batch_execute(&statement.sql).await else { continue };
+            let shown = shorten(&statement.sql);
+            let what = format!("the scratch database refuses a statement of blue's schema: {shown}");
+            let error = Error::new(Kind::Server, what)
+                .hint("rehearse with a role that may run it, or on another server: --on URL")
+                .source(error);
+            // Rights and owners do not change what DDL locks.
+            if statement.roles.is_empty() {
+                return Err(error);
+            }
+            left_out.push(error.chain().join(": "));
+        }
+        execute(scratch, "reset session authorization").await
+    };
+    tokio::time::timeout(deadline, load).await.map_err(|_| {
+        let what = format!("blue's schema was not loaded within {} s", deadline.as_secs());
+        Error::new(Kind::Deadline, what).hint("look at the scratch server for who holds it up")
+    })??;
+    Ok(left_out)
+}
+
+async fn execute(client: &Client, sql: &str) -> Result<()> {
+    client.batch_execute(sql).await.doing(Kind::Server, || format!("cannot run `{sql}`"))
+}
+
+fn reason_to_leave_out(statement: &Statement, can: &Green) -> Option<&'static str> {
+    let acts_for_others = matches!(statement.does, Does::ChangeOwner { .. } | Does::ActAs);
+    match &statement.does {
+        Does::MapUser => Some("a rehearsal must not reach other servers"),
+        Does::Set { parameter, value: Some(name) }
+            if parameter == "default_tablespace" && !name.is_empty() && !can.tablespaces.contains(name) =>
+        {
+            Some("no such tablespace")
+        }
+        _ if statement.roles.iter().any(|role| !can.roles.contains(role)) => Some("no such role"),
+        _ if acts_for_others && statement.roles.iter().any(|role| !can.may_own.contains(role)) => {
+            Some("our role may not act for it")
+        }
+        _ => None,
+    }
+}
+
 async fn ask_green(client: &Client) -> Result<Green> {
     const ASK: &str = include_str!("../../sql/copy/list_prerequisites.sql");
     let row = client
@@ -162,7 +232,7 @@ fn fit(mut statement: Statement, green: &Green, owners: Owners) -> Option<Statem
         Does::ActAs => owners == Owners::AsOnBlue,
         // A newer pg_dump sets parameters that an older green does not have.
         Does::Set { parameter, .. } => green.parameters.contains(parameter),
-        Does::ChangeOwner { .. } | Does::CreateExtension(_) | Does::Other => true,
+        Does::ChangeOwner { .. } | Does::CreateExtension(_) | Does::MapUser | Does::Other => true,
     };
     wanted.then_some(statement)
 }
@@ -182,12 +252,18 @@ async fn load(client: &Client, statements: &[Statement], epoch: i64) -> Result<(
     lease::commit(client, "blue's schema").await
 }
 
-fn refused(statement: &Statement, error: tokio_postgres::Error) -> Error {
-    let mut shown: String = statement.sql.split_whitespace().collect::<Vec<_>>().join(" ");
+/// On one line, and not longer than that.
+fn shorten(sql: &str) -> String {
+    let mut shown: String = sql.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((cut, _)) = shown.char_indices().nth(160) {
         shown.truncate(cut);
         shown.push('…');
     }
+    shown
+}
+
+fn refused(statement: &Statement, error: tokio_postgres::Error) -> Error {
+    let shown = shorten(&statement.sql);
     let out_of_locks = error.code() == Some(&tokio_postgres::error::SqlState::OUT_OF_MEMORY);
     let refused = Error::new(Kind::Server, format!("green refuses a statement of blue's schema: {shown}"));
     let refused = if out_of_locks {

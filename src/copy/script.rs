@@ -35,6 +35,8 @@ pub(super) enum Does {
     },
     /// Acts as a role that is not ours, for the grants that follow.
     ActAs,
+    /// Says as whom a role of ours logs in to a foreign server.
+    MapUser,
     /// Sets a parameter for the rest of the session.
     Set {
         /// Its name.
@@ -126,6 +128,7 @@ fn classify(node: &NodeEnum) -> Does {
         NodeEnum::CreateTrigStmt(stmt) if stmt.funcname.first().and_then(string_of) == Some("migrate") => {
             Does::OurTrigger
         }
+        NodeEnum::CreateUserMappingStmt(_) => Does::MapUser,
         NodeEnum::VariableSetStmt(stmt) if stmt.name == "session_authorization" => Does::ActAs,
         NodeEnum::VariableSetStmt(stmt) => Does::Set {
             parameter: stmt.name.clone(),

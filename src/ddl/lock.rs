@@ -27,6 +27,23 @@ pub enum LockMode {
 }
 
 impl LockMode {
+    /// Every mode, the weakest first.
+    pub const ALL: [LockMode; 8] = [
+        LockMode::AccessShare,
+        LockMode::RowShare,
+        LockMode::RowExclusive,
+        LockMode::ShareUpdateExclusive,
+        LockMode::Share,
+        LockMode::ShareRowExclusive,
+        LockMode::Exclusive,
+        LockMode::AccessExclusive,
+    ];
+
+    /// From `pg_locks.mode`; `None` for a lock of another kind.
+    pub fn named(pg_name: &str) -> Option<LockMode> {
+        LockMode::ALL.into_iter().find(|mode| mode.pg_name() == pg_name)
+    }
+
     /// As `pg_locks.mode` writes it.
     pub fn pg_name(self) -> &'static str {
         match self {

@@ -12,6 +12,7 @@ pub mod gates;
 pub mod handover;
 pub mod in_place;
 pub mod observe;
+pub mod rehearse;
 pub mod replicate;
 pub mod report;
 pub mod rollback;

@@ -59,12 +59,17 @@ pub async fn connect_unpinned(info: &ConnInfo, purpose: &str) -> Result<Client> 
 /// # Errors
 /// As [`connect`].
 pub async fn connect_carried(info: &ConnInfo, purpose: &str) -> Result<(Client, JoinHandle<()>)> {
+    let (client, connection) = open(info, purpose).await?;
+    Ok((client, tokio::spawn(run(connection))))
+}
+
+/// Logs in, and leaves the connection to be driven by the caller.
+pub(super) async fn open(info: &ConnInfo, purpose: &str) -> Result<(Client, Connection<Empty, Transport>)> {
     let config = client_config(info, purpose, info.options.as_deref());
-    let (client, connection) = tokio::time::timeout(info.connect_timeout, log_in(info, &config))
+    tokio::time::timeout(info.connect_timeout, log_in(info, &config))
         .await
         .map_err(|_| no_answer(info))?
-        .map_err(|error| explain_client_error(info, error))?;
-    Ok((client, tokio::spawn(run(connection))))
+        .map_err(|error| explain_client_error(info, error))
 }
 
 /// Asks the server to cancel what `client`, a connection to `info`, runs now. It may be too late for that.

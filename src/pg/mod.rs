@@ -6,6 +6,7 @@ pub mod connect;
 pub mod conninfo;
 pub mod lsn;
 pub mod name;
+pub mod notices;
 pub mod replication;
 mod tls;
 mod transport;

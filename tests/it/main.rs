@@ -19,6 +19,7 @@ mod journey;
 mod plan_cli;
 mod plan_errors;
 mod plan_pages;
+mod rehearse;
 mod revocation;
 mod route;
 mod statements;

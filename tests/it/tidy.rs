@@ -26,6 +26,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("verify", &["error", "event", "facts", "pg", "plan"]),
     ("revocation", &["error", "event", "facts", "finding", "pg", "plan", "stream::pgoutput"]),
     ("route", &["error", "event", "finding", "pg", "plan"]),
+    // The scratch database gets blue's schema the way green does.
+    ("rehearse", &["copy", "ddl", "error", "finding", "pg"]),
     (
         "step",
         &[
@@ -66,6 +68,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "finding",
             "pg",
             "plan",
+            "rehearse",
             "revocation",
             "route",
             "runbook",
@@ -88,6 +91,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "journey",
             "pg",
             "plan",
+            "rehearse",
             "revocation",
             "route",
             "runbook",
