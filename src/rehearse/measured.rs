@@ -47,7 +47,7 @@ pub struct Relation {
     pub name: TableName,
     /// What it is.
     pub kind: RelationKind,
-    /// What an index or a TOAST table belongs to.
+    /// What an index, a TOAST table or a sequence belongs to.
     pub of_table: Option<u32>,
     /// Its file; 0 when it has none.
     pub file: u32,
@@ -67,7 +67,7 @@ pub struct SeenLock {
     pub kind: RelationKind,
     /// The strongest mode.
     pub mode: LockMode,
-    /// The table of an index or of a TOAST table.
+    /// The table of an index, of a TOAST table or of a sequence that numbers its rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of_table: Option<TableName>,
 }
@@ -156,13 +156,8 @@ impl Observation {
             .into_iter()
             .filter_map(|(oid, mode)| {
                 let relation = self.before.get(&oid)?;
-                let of_table = relation.of_table.and_then(|table| self.before.get(&table));
-                Some(SeenLock {
-                    relation: relation.name.clone(),
-                    kind: relation.kind,
-                    mode,
-                    of_table: of_table.map(|table| table.name.clone()),
-                })
+                let of_table = relation.of_table.and_then(|table| self.table_of(table)).cloned();
+                Some(SeenLock { relation: relation.name.clone(), kind: relation.kind, mode, of_table })
             })
             .collect();
         locks.sort();
@@ -263,10 +258,11 @@ mod tests {
             (2, relation("public", "t_pkey", RelationKind::Index, Some(1), 2)),
             (3, relation("pg_toast", "pg_toast_1", RelationKind::Toast, Some(1), 3)),
             (4, relation("other", "t", RelationKind::Table, None, 4)),
+            (30, relation("pg_toast", "pg_toast_1_index", RelationKind::Index, Some(3), 6)),
             (5, relation("public", "fresh", RelationKind::Table, None, 5)),
         ]);
         Observation {
-            original: BTreeSet::from([1, 2, 3, 4]),
+            original: BTreeSet::from([1, 2, 3, 4, 30]),
             after: before.clone(),
             before,
             ..Observation::default()
@@ -297,6 +293,13 @@ mod tests {
         seen.locks = vec![(5, LockMode::AccessExclusive)];
         seen.messages = vec!["rewriting table \"fresh\"".into()];
         assert_eq!(seen.measured(7), Measured { held_ms: 7, ..Measured::default() });
+    }
+
+    #[test]
+    fn what_belongs_to_a_table_is_told_with_it() {
+        let mut seen = scene();
+        seen.locks = vec![(30, LockMode::AccessExclusive)];
+        assert_eq!(seen.measured(0).locks[0].of_table, Some(TableName::new("public", "t")));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Compares what was predicted with what was measured. Pure.
 
-use super::measured::{Measured, RelationKind, SeenLock};
+use super::measured::{Measured, SeenLock};
 use crate::ddl::lock::{Cost, LockMode};
 use crate::pg::name::TableName;
 use serde::Serialize;
@@ -78,9 +78,9 @@ fn compare_lock(predicted: &Cost, seen: &SeenLock, faults: &mut Vec<String>, not
     let on = |relation: &TableName| {
         predicted.locks.iter().filter(|lock| lock.relation == *relation).map(|lock| lock.mode).max()
     };
-    // Whoever locks a table is expected to lock its indexes no stronger.
-    let hanger_on = matches!(seen.kind, RelationKind::Index | RelationKind::Toast);
-    let of_table = seen.of_table.as_ref().filter(|_| hanger_on).and_then(on);
+    // Whoever locks a table is expected to lock what belongs to it no stronger.
+    let hanger_on = seen.of_table.is_some();
+    let of_table = seen.of_table.as_ref().and_then(on);
     let expected = on(&seen.relation).max(of_table);
     let name = seen.relation.plain();
     match expected {
@@ -143,6 +143,7 @@ fn work_of(measured: &Measured) -> &'static str {
 mod tests {
     use super::*;
     use crate::ddl::lock::{LockRole, LockTaken};
+    use crate::rehearse::measured::RelationKind;
     use std::collections::BTreeSet;
 
     fn name(name: &str) -> TableName {

@@ -9,7 +9,7 @@ mod limited_role;
 #[path = "crashes/operators.rs"]
 mod operators;
 #[path = "crashes/points.rs"]
-mod points;
+pub mod points;
 #[path = "crashes/proof.rs"]
 mod proof;
 #[path = "crashes/replicate.rs"]

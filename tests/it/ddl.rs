@@ -1,5 +1,7 @@
 //! The rewritten list on live databases of the oldest and the newest major: who waits, what is left after a crash.
 
+mod proof;
+
 use crate::support::Pair;
 use async_trait::async_trait;
 use migrate::{
