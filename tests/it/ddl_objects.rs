@@ -296,7 +296,8 @@ async fn a_detaching_that_was_killed_is_ended_and_can_be_taken_back() {
         reader.batch_execute("begin; select count(*) from p").await.unwrap();
         let pending = "select exists (select from pg_inherits where inhdetachpending)";
         let watcher = here.client().await;
-        let (applied, ()) = tokio::join!(detach.apply(here, &Notes::default()), async {
+        let notes = Notes::default();
+        let (applied, ()) = tokio::join!(detach.apply(here, &notes), async {
             let deadline = std::time::Instant::now() + Duration::from_secs(20);
             while !watcher.query_one(pending, &[]).await.unwrap().get::<_, bool>(0) {
                 assert!(std::time::Instant::now() < deadline, "it never began");
