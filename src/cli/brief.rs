@@ -6,7 +6,7 @@ use crate::finding::{Finding, any_blocking};
 use crate::journey::session::{Brief, stopped_by};
 use crate::plan::{
     MigrationKind, Plan,
-    load::{self, Loaded, SqlFile},
+    load::{self, Loaded, SqlFile, SqlSource},
     validate,
     variables::UnsetVariable,
 };
@@ -26,8 +26,8 @@ pub struct PlanFile {
 /// [`Kind::Plan`] when a file cannot be read or does not parse, with the line and a caret.
 pub fn read(path: &Path) -> Result<(Brief, Vec<Finding>)> {
     let loaded = load::load(path, &environment)?;
-    let sql_files = read_sql(&loaded)?;
-    let findings = validate::validate(&loaded.plan);
+    let SqlSource { files: sql_files, mut findings } = read_sql(&loaded)?;
+    findings.extend(validate::validate(&loaded.plan));
     Ok((Brief { plan: loaded.plan, sql_files, fingerprint: None }, findings))
 }
 
@@ -49,8 +49,8 @@ pub struct Sketch {
 /// As [`read`].
 pub fn sketch(path: &Path) -> Result<Sketch> {
     let load::Sketch { loaded, unset } = load::sketch(path, &environment)?;
-    let sql_files = read_sql(&loaded)?;
-    let findings = validate::validate_sketch(&loaded.plan, &unset);
+    let SqlSource { files: sql_files, mut findings } = read_sql(&loaded)?;
+    findings.extend(validate::validate_sketch(&loaded.plan, &unset));
     Ok(Sketch { plan: loaded.plan, sql_files, findings, unset })
 }
 
@@ -58,11 +58,11 @@ fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn read_sql(loaded: &Loaded) -> Result<Vec<SqlFile>> {
-    let sql_files = load::load_sql(&loaded.plan, &loaded.base_dir)?;
-    match sql_files.iter().find_map(ddl::explain_error) {
+fn read_sql(loaded: &Loaded) -> Result<SqlSource> {
+    let sql = load::load_sql(&loaded.plan, &loaded.base_dir)?;
+    match sql.files.iter().find_map(ddl::explain_error) {
         Some(error) => Err(error),
-        None => Ok(sql_files),
+        None => Ok(sql),
     }
 }
 

@@ -7,6 +7,7 @@ mod cutover;
 mod finish;
 mod plan;
 mod rehearse;
+mod plan_directory;
 mod replicate;
 mod report;
 mod rollback;

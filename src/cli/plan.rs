@@ -1,26 +1,35 @@
 use super::brief::{self, Sketch};
+use super::plan_directory::{AsPlan, DirectoryArgs};
 use crate::check;
 use crate::ddl::{self, Rewritten};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::facts::Facts;
-use crate::finding::{Finding, any_blocking};
+use crate::finding::{Finding, Severity, any_blocking};
 use crate::journey::{observe, session::Brief};
 use crate::plan::{MigrationKind, Plan, load::SqlFile, variables::UnsetVariable};
-use crate::runbook::{PhaseName, Runbook, View, blue_green};
-use crate::step::{Reversal, attempt::Attempt};
-use crate::ui::Ui;
-use serde::Serialize;
+use crate::runbook::{PhaseName, Runbook, blue_green};
+use crate::step::attempt::Attempt;
+use crate::ui::{
+    Ui,
+    plan::{self, Shown},
+};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Show the runbook: every step, its SQL, the locks it takes, the point of no return, and what stands in the way.
 ///
-/// Reads both databases and changes nothing. Exits 3 when a finding is blocking, so that CI can gate on it.
+/// Reads both databases and changes nothing. Exits 3 when a finding is blocking (or what --fail-on says), so that CI can
+/// gate on it.
+///
+/// Given a directory of migrations instead of a plan, it shows how they would run online: on the database of --blue, else of
+/// the environment variable DATABASE_URL; offline when there is neither.
 #[derive(Debug, clap::Args)]
 pub struct PlanArgs {
-    /// The plan, a YAML file
-    #[arg(value_name = "PLAN")]
+    /// The plan, a YAML file; or a directory of migrations
+    #[arg(value_name = "PLAN|DIR")]
     plan: PathBuf,
+    #[command(flatten)]
+    directory: DirectoryArgs,
     /// Look at no database, assume the worst; environment variables that are not set stand for themselves
     #[arg(long)]
     offline: bool,
@@ -30,33 +39,45 @@ pub struct PlanArgs {
     /// Write the facts that were read to this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["offline", "facts"])]
     save_facts: Option<PathBuf>,
-    /// Text for people, JSON for programs, SQL to read or run by hand
+    /// How it is written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Exit with 3 when a finding is at least as bad as this
+    #[arg(long, value_enum, value_name = "SEVERITY", default_value_t = FailOn::Blocking)]
+    fail_on: FailOn,
 }
 
-/// How a runbook is written.
+/// How a plan is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
+    /// For people: the original lines, what they would have locked, what runs instead and why
     Text,
+    /// For programs
     Json,
+    /// A script that psql can run by hand
     Sql,
+    /// For a pull request
+    Markdown,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
 }
 
-/// Everything `plan` shows.
-#[derive(Serialize)]
-struct Shown {
-    plan: String,
-    kind: MigrationKind,
-    /// Without a look at blue its tables are not known: what names them names none, and there is no fingerprint.
-    looked_at_blue: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fingerprint: Option<String>,
-    findings: Vec<Finding>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    runbook: Option<View>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ddl: Option<Rewritten>,
+/// From which severity on a finding makes the command fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum FailOn {
+    Info,
+    Warning,
+    Blocking,
+}
+
+impl FailOn {
+    fn severity(self) -> Severity {
+        match self {
+            FailOn::Info => Severity::Info,
+            FailOn::Warning => Severity::Warning,
+            FailOn::Blocking => Severity::Blocking,
+        }
+    }
 }
 
 /// The plan, and what is known about it.
@@ -70,10 +91,14 @@ struct Subject {
 }
 
 pub async fn run(args: PlanArgs, ui: &Ui) -> Result<ExitCode> {
-    let subject = match (&args.facts, args.offline) {
-        (Some(path), _) => look_into_file(&args.plan, path)?,
-        (None, true) => look_at_plan(&args.plan)?,
-        (None, false) => look_at_servers(&args.plan, ui).await?,
+    if !args.plan.is_dir() {
+        args.directory.refuse_for_file()?;
+    }
+    let subject = match (args.plan.is_dir(), &args.facts, args.offline) {
+        (true, ..) => look_into_directory(&args, ui).await?,
+        (false, Some(path), _) => look_into_file(&args.plan, path)?,
+        (false, None, true) => look_at_plan(&args.plan)?,
+        (false, None, false) => look_at_servers(&args.plan, ui).await?,
     };
     if let (Some(path), Some(facts)) = (&args.save_facts, &subject.facts) {
         let text =
@@ -82,7 +107,9 @@ pub async fn run(args: PlanArgs, ui: &Ui) -> Result<ExitCode> {
     }
     let shown = build(subject)?;
     show(ui, &shown, args.format)?;
-    Ok(if any_blocking(&shown.findings) { ExitCode::from(3) } else { ExitCode::SUCCESS })
+    let worst = shown.findings.iter().map(|finding| finding.severity).max();
+    let fails = worst.is_some_and(|worst| worst >= args.fail_on.severity());
+    Ok(if fails { ExitCode::from(3) } else { ExitCode::SUCCESS })
 }
 
 fn build(subject: Subject) -> Result<Shown> {
@@ -95,12 +122,17 @@ fn build(subject: Subject) -> Result<Shown> {
         findings,
         runbook: None,
         ddl: None,
+        files: Vec::new(),
     };
     match plan.kind {
         MigrationKind::InPlace => {
             let rewritten = rewrite(&sql_files, facts.as_ref());
+            if let Some(error) = ddl::explain_unreadable(&sql_files, &rewritten) {
+                return Err(error);
+            }
             shown.findings.extend(rewritten.findings.iter().cloned());
             shown.ddl = Some(rewritten);
+            shown.files = sql_files;
         }
         MigrationKind::BlueGreen => {
             let blue = facts.and_then(|facts| facts.blue).unwrap_or_default();
@@ -139,22 +171,38 @@ fn look_at_plan(path: &Path) -> Result<Subject> {
     Ok(Subject { plan, sql_files, facts: None, findings, unset })
 }
 
-const FACTS_HELP: &str = "write one with `migrate plan --save-facts FILE`";
-
 fn look_into_file(plan: &Path, path: &Path) -> Result<Subject> {
     let subject = look_at_plan(plan)?;
     if any_blocking(&subject.findings) {
         return Ok(subject);
     }
-    let refuse = |what: String| Error::new(Kind::Request, what).hint(FACTS_HELP);
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| refuse(format!("cannot read {}", path.display())).source(error))?;
-    let facts: Facts = serde_json::from_str(&text).map_err(|error| {
-        refuse(format!("{} is not a facts file of this version", path.display())).source(error)
-    })?;
+    let facts = read_facts(path)?;
     let mut findings = subject.findings;
     findings.extend(check::run(&subject.plan, &facts));
     Ok(Subject { findings, facts: Some(facts), ..subject })
+}
+
+/// The checks of a whole plan are not asked: a directory says nothing of a migration but its SQL.
+async fn look_into_directory(args: &PlanArgs, ui: &Ui) -> Result<Subject> {
+    let AsPlan { plan, sql_files, findings, offline } =
+        args.directory.read(&args.plan, args.offline || args.facts.is_some())?;
+    let facts = match &args.facts {
+        Some(path) => Some(read_facts(path)?),
+        None if offline => None,
+        None => Some(observe::connect_and_observe(&plan, ui.ears()).await?.facts),
+    };
+    Ok(Subject { plan, sql_files, facts, findings, unset: Vec::new() })
+}
+
+const FACTS_HELP: &str = "write one with `migrate plan --save-facts FILE`";
+
+fn read_facts(path: &Path) -> Result<Facts> {
+    let refuse = |what: String| Error::new(Kind::Request, what).hint(FACTS_HELP);
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| refuse(format!("cannot read {}", path.display())).source(error))?;
+    serde_json::from_str(&text).map_err(|error| {
+        refuse(format!("{} is not a facts file of this version", path.display())).source(error)
+    })
 }
 
 pub(super) fn rewrite(files: &[SqlFile], facts: Option<&Facts>) -> Rewritten {
@@ -162,91 +210,21 @@ pub(super) fn rewrite(files: &[SqlFile], facts: Option<&Facts>) -> Rewritten {
 }
 
 fn show(ui: &Ui, shown: &Shown, format: Format) -> Result<()> {
-    if format == Format::Json || ui.is_json() {
-        return ui.print_json(shown);
-    }
     match format {
-        Format::Sql => ui.print(&as_sql(shown)),
-        Format::Text | Format::Json => ui.print(&format!("{}\n", as_text(shown))),
+        Format::Sarif => return ui.print_json(&plan::sarif(shown)),
+        Format::Json => return ui.print_json(shown),
+        _ if ui.is_json() => return ui.print_json(shown),
+        Format::Text => ui.print(&plan::text(shown)),
+        Format::Sql => ui.print(&plan::sql(shown)),
+        Format::Markdown => ui.print(&plan::markdown(shown)),
     }
-    ui.findings(&shown.findings);
     Ok(())
-}
-
-fn as_text(shown: &Shown) -> String {
-    let mut text = format!("{}\n", shown.plan);
-    if let Some(fingerprint) = &shown.fingerprint {
-        text.push_str(&format!("fingerprint {fingerprint}\n"));
-    }
-    if !shown.looked_at_blue {
-        text.push_str(match shown.kind {
-            MigrationKind::InPlace => "blue was not looked at: every table may be large and in use\n",
-            MigrationKind::BlueGreen => {
-                "blue was not looked at: its tables are not in the steps, and there is no fingerprint\n"
-            }
-        });
-    }
-    if let Some(runbook) = &shown.runbook {
-        for phase in &runbook.phases {
-            text.push_str(&phase_text(phase));
-        }
-    }
-    if let Some(rewritten) = &shown.ddl {
-        for (at, statement) in rewritten.statements.iter().enumerate() {
-            text.push_str(&format!("\n{:>3}. {}\n", at + 1, statement.title));
-            for line in statement.sql.lines() {
-                text.push_str(&format!("       {line}\n"));
-            }
-            for lock in &statement.cost.locks {
-                text.push_str(&format!("     lock: {} on {}\n", lock.mode, lock.relation.plain()));
-            }
-            text.push_str(&format!("     why: {}\n", statement.why));
-            text.push_str(&format!("     step: {}\n", statement.id));
-        }
-    }
-    text
-}
-
-fn phase_text(phase: &crate::runbook::PhaseView) -> String {
-    let mut text = format!("\n{}: {}\n", phase.name.as_str(), phase.name.story());
-    for step in &phase.steps {
-        text.push_str(&format!("  {:<26} {}\n", step.id, step.title));
-        for line in step.shows.iter().flat_map(|shown| shown.lines()) {
-            text.push_str(&format!("      {line}\n"));
-        }
-        if step.reversal == Reversal::PointOfNoReturn {
-            text.push_str("  ---- point of no return: from here only forward ----\n");
-        }
-    }
-    text
-}
-
-fn as_sql(shown: &Shown) -> String {
-    let mut text = format!("-- {}: what `migrate` runs, for reading.\n", shown.plan);
-    if let Some(runbook) = &shown.runbook {
-        for step in runbook.phases.iter().flat_map(|phase| &phase.steps) {
-            text.push_str(&format!("\n-- {}: {}\n", step.id, step.title));
-            for shown in &step.shows {
-                text.push_str(&format!("{};\n", shown.trim_end().trim_end_matches(';')));
-            }
-        }
-    }
-    if let Some(rewritten) = &shown.ddl {
-        for statement in &rewritten.statements {
-            text.push_str(&format!(
-                "\n-- {}\n{};\n",
-                statement.title,
-                statement.sql.trim_end().trim_end_matches(';')
-            ));
-        }
-    }
-    text
 }
 
 /// Some phases of a runbook, as text to stdout.
 pub(super) fn show_phases(ui: &Ui, runbook: &Runbook, names: &[PhaseName]) {
     let view = runbook.view();
     let text: String =
-        view.phases.iter().filter(|phase| names.contains(&phase.name)).map(phase_text).collect();
+        view.phases.iter().filter(|phase| names.contains(&phase.name)).map(plan::phase).collect();
     ui.print(&text);
 }

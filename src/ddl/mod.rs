@@ -8,8 +8,12 @@
 mod block;
 mod catalogue;
 mod cursor;
+pub mod directory;
 mod edit;
+pub mod encoding;
 mod fold;
+mod foreign;
+mod lines;
 pub mod lock;
 mod long_name;
 mod merge;
@@ -25,6 +29,7 @@ pub mod statement;
 mod together;
 mod types;
 mod view_around;
+mod unwrapped;
 mod volatility;
 
 use crate::{
@@ -36,7 +41,7 @@ use crate::{
 use fold::Unit;
 use scene::Scene;
 use session::Setting;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use source::SqlFile;
 pub use statement::{Online, Rewritten};
@@ -83,6 +88,20 @@ pub fn recipes() -> impl Iterator<Item = (&'static str, &'static [u16], &'static
 /// The first thing wrong with a file, with the line and a caret; `None` when it can be read.
 pub fn explain_error(file: &SqlFile) -> Option<Error> {
     source::statements(file).err().map(|error| source::explain(file, &error))
+}
+
+/// As [`explain_error`] for files that were rewritten already: only those with a blocking finding are read again.
+pub fn explain_unreadable(files: &[SqlFile], rewritten: &Rewritten) -> Option<Error> {
+    let stopped: BTreeSet<&str> = rewritten
+        .findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Blocking)
+        .filter_map(|finding| match &finding.place {
+            Place::Sql { file, .. } => Some(file.as_str()),
+            _ => None,
+        })
+        .collect();
+    files.iter().filter(|file| stopped.contains(file.name.as_str())).find_map(explain_error)
 }
 
 fn of_unit(unit: &Unit, scene: &mut Scene) -> rules::Outcome {

@@ -24,7 +24,21 @@ pub struct SyntaxError {
     pub message: String,
     /// Byte offset, when known.
     pub offset: Option<usize>,
+    /// It is good SQL, but nested deeper than we read.
+    pub too_deep: bool,
 }
+
+impl SyntaxError {
+    fn new(message: impl Into<String>, offset: Option<usize>) -> SyntaxError {
+        SyntaxError { message: message.into(), offset, too_deep: false }
+    }
+}
+
+/// Above this, a text may nest deep enough to need more stack than a thread of ours has: the grammar's library walks its tree
+/// by recursion, a level for as little as two bytes.
+const SHALLOW_BYTES: usize = 4_096;
+/// Stack for such a text; only what is used of it takes memory.
+const DEEP_STACK_BYTES: usize = 1 << 30;
 
 /// A token of a text, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +74,25 @@ pub fn tokens(sql: &str) -> Result<Vec<Token>, SyntaxError> {
 /// # Errors
 /// When it is not valid SQL; the first error only, since the grammar stops there.
 pub fn parse(sql: &str) -> Result<Vec<Parsed>, SyntaxError> {
-    let result = pg_query::parse(sql, 0).map_err(|_| syntax_error(sql))?;
+    if sql.len() <= SHALLOW_BYTES {
+        return parse_here(sql);
+    }
+    let spawned = std::thread::scope(|scope| {
+        let worker = std::thread::Builder::new().stack_size(DEEP_STACK_BYTES);
+        worker.spawn_scoped(scope, || parse_here(sql)).map(std::thread::ScopedJoinHandle::join)
+    });
+    match spawned {
+        Ok(Ok(result)) => result,
+        _ => Err(SyntaxError::new("the statement cannot be parsed: no thread for it", None)),
+    }
+}
+
+fn parse_here(sql: &str) -> Result<Vec<Parsed>, SyntaxError> {
+    let result = match pg_query::parse(sql, 0) {
+        Ok(result) => result,
+        Err(pg_query::Error::Decode(_)) => return Err(too_deep(sql)),
+        Err(_) => return Err(syntax_error(sql)),
+    };
     let tokens = tokens(sql)?;
     let mut parsed = Vec::new();
     for raw in result.protobuf.stmts {
@@ -90,7 +122,7 @@ pub fn parse_one(sql: &str) -> Result<NodeEnum, SyntaxError> {
     let mut parsed = parse(sql)?;
     match (parsed.pop(), parsed.is_empty()) {
         (Some(one), true) => Ok(one.tree),
-        _ => Err(SyntaxError { message: "not exactly one statement".into(), offset: None }),
+        _ => Err(SyntaxError::new("not exactly one statement", None)),
     }
 }
 
@@ -210,18 +242,29 @@ pub fn strings(nodes: &[node::Node]) -> Vec<String> {
         .collect()
 }
 
+/// The first statement whose tree has more levels than are decoded.
+fn too_deep(sql: &str) -> SyntaxError {
+    let message = "this statement is nested too deeply to be read";
+    let parts = pg_query::split_with_parser(sql).unwrap_or_default();
+    let part = parts.iter().find(|part| matches!(pg_query::parse(part, 0), Err(pg_query::Error::Decode(_))));
+    let offset = part.map(|part| {
+        // The grammar's span may begin with blanks and comments.
+        let first = tokens(part).ok().and_then(|tokens| tokens.first().map(|token| token.start)).unwrap_or(0);
+        part.as_ptr().addr() - sql.as_ptr().addr() + first
+    });
+    SyntaxError { message: message.into(), offset, too_deep: true }
+}
+
 fn syntax_error(sql: &str) -> SyntaxError {
-    if sql.contains('\0') {
-        return SyntaxError { message: "the text holds a NUL character".into(), offset: sql.find('\0') };
+    if let Some(at) = sql.find('\0') {
+        return SyntaxError::new("the text holds a NUL character", Some(at));
     }
     match cursor::first_error(sql) {
-        Some((message, position)) => SyntaxError {
-            message,
-            offset: position
-                .checked_sub(1)
-                .map(|nth| sql.char_indices().nth(nth).map_or(sql.len(), |(at, _)| at)),
-        },
-        None => SyntaxError { message: "the statement cannot be parsed".into(), offset: None },
+        Some((message, position)) => {
+            let nth = |nth| sql.char_indices().nth(nth).map_or(sql.len(), |(at, _)| at);
+            SyntaxError::new(message, position.checked_sub(1).map(nth))
+        }
+        None => SyntaxError::new("the statement cannot be parsed", None),
     }
 }
 

@@ -40,6 +40,16 @@ pub(super) fn blank_commands(text: &str) -> Result<(String, Vec<(String, Span)>)
     Ok((blanked, understood))
 }
 
+/// The first statement of a text that begins with one, up to its semicolon. A function's body between BEGIN ATOMIC and END is
+/// cut at its first semicolon, so this is for showing only.
+pub(super) fn first_statement(text: &str) -> &str {
+    let mut reader = Reader { text, at: 0, words: Vec::new(), statement: None };
+    while let Some(byte) = reader.peek(0).filter(|byte| *byte != b';') {
+        reader.skip(byte);
+    }
+    text[..reader.at.min(text.len())].trim_end()
+}
+
 /// Walks over a text, knowing what is inside a string, an identifier or a comment.
 struct Reader<'a> {
     text: &'a str,

@@ -1,8 +1,11 @@
 //! The operator's SQL files: cut into statements with their places, psql's own language understood or refused by name.
 
 use super::{
-    parse::{self, NodeEnum},
-    psql,
+    directory::Convention,
+    foreign,
+    lines::Lines,
+    parse::{self, NodeEnum, node::TransactionStmtKind},
+    psql, unwrapped,
 };
 use crate::{
     error::{Error, Kind},
@@ -18,28 +21,14 @@ pub struct SqlFile {
     pub name: String,
     /// What is in it.
     pub text: String,
+    /// What the tool that owns it makes of it.
+    pub convention: Convention,
 }
 
 impl SqlFile {
-    /// From a path and its contents.
+    /// Plain SQL, from a path and its contents.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> SqlFile {
-        SqlFile { name: name.into(), text: text.into() }
-    }
-
-    /// Line and column of a byte offset, both from 1, the column in characters.
-    pub fn place(&self, offset: usize) -> Place {
-        let mut end = offset.min(self.text.len());
-        while !self.text.is_char_boundary(end) {
-            end -= 1;
-        }
-        let before = &self.text[..end];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX).saturating_add(1);
-        Place::Sql {
-            file: self.name.clone(),
-            line: number(before.matches('\n').count()),
-            column: number(before[line_start..].chars().count()),
-        }
+        SqlFile { name: name.into(), text: text.into(), convention: Convention::default() }
     }
 }
 
@@ -69,6 +58,11 @@ pub struct Statement {
     pub search_path: Vec<Ident>,
 }
 
+/// The first statement of a text that begins with one, to be shown.
+pub fn first_statement(text: &str) -> &str {
+    psql::first_statement(text)
+}
+
 /// Why a file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceError {
@@ -80,7 +74,7 @@ pub struct SourceError {
 
 impl SourceError {
     fn new(file: &SqlFile, code: &str, span: Span, what: String, help: &str) -> Box<SourceError> {
-        let place = file.place(span.start);
+        let place = Lines::of(file).place(span.start);
         let (code, help) = (code.to_owned(), help.to_owned());
         Box::new(SourceError {
             finding: Finding { code, severity: Severity::Blocking, place, what, help },
@@ -97,15 +91,19 @@ pub fn statements(file: &SqlFile) -> Result<(Vec<Statement>, Vec<Finding>), Box<
     let (text, understood) = psql::blank_commands(&file.text)
         .map_err(|bad| SourceError::new(file, bad.code, bad.span, bad.what, bad.help))?;
     let parsed = parse::parse(&text).map_err(|error| syntax_error(file, error))?;
+    refuse_open_transaction(file, &parsed)?;
+    let lines = Lines::of(file);
+    let refused = unwrapped::finding(file, &parsed, |offset| lines.place(offset));
     let remarks = understood
         .into_iter()
         .map(|(command, span)| Finding {
             code: "DDL_PSQL_COMMAND".into(),
             severity: Severity::Info,
-            place: file.place(span.start),
+            place: lines.place(span.start),
             what: format!("`{command}` is a command of psql without effect on the database; it is left out"),
             help: "Nothing to do.".into(),
         })
+        .chain(refused)
         .collect();
     let statements = parsed
         .into_iter()
@@ -113,7 +111,7 @@ pub fn statements(file: &SqlFile) -> Result<(Vec<Statement>, Vec<Finding>), Box<
             sql: text[one.start..one.end].to_owned(),
             comment: text[one.leading..one.start].trim().to_owned(),
             span: Span { start: one.start, end: one.end },
-            place: file.place(one.start),
+            place: lines.place(one.start),
             tree: one.tree,
             search_path: Vec::new(),
         })
@@ -121,17 +119,60 @@ pub fn statements(file: &SqlFile) -> Result<(Vec<Statement>, Vec<Finding>), Box<
     Ok((statements, remarks))
 }
 
+/// A BEGIN whose COMMIT is not in the file: psql would take everything back, and a file that was cut short looks so.
+fn refuse_open_transaction(file: &SqlFile, parsed: &[parse::Parsed]) -> Result<(), Box<SourceError>> {
+    let mut open = None;
+    for one in parsed {
+        let NodeEnum::TransactionStmt(transaction) = &one.tree else { continue };
+        match transaction.kind() {
+            TransactionStmtKind::TransStmtBegin | TransactionStmtKind::TransStmtStart => open = Some(one),
+            TransactionStmtKind::TransStmtCommit | TransactionStmtKind::TransStmtRollback => open = None,
+            _ => {}
+        }
+    }
+    let Some(begin) = open else { return Ok(()) };
+    Err(SourceError::new(
+        file,
+        "DDL_TRANSACTION_OPEN",
+        Span { start: begin.start, end: begin.end },
+        "this transaction is still open at the end of the file, so nothing in it would stay".into(),
+        "Write COMMIT at the end, or bring back what the file has lost.",
+    ))
+}
+
 fn syntax_error(file: &SqlFile, error: parse::SyntaxError) -> Box<SourceError> {
     let start = error.offset.unwrap_or(0).min(file.text.len());
     let rest = &file.text[start..];
-    let token = parse::tokens(rest).ok().and_then(|tokens| tokens.first().copied());
+    // Of a token without end, the first line is enough.
+    let line = rest.lines().next().unwrap_or_default();
+    let token = parse::tokens(line).ok().and_then(|tokens| tokens.first().copied());
     let length = token.filter(|token| token.start == 0).map_or_else(|| first_char(rest), |token| token.end);
-    let help = if rest.starts_with(':') {
-        "If this is a variable of psql (`:name`), write its value into the file; only plain SQL is read here."
-    } else {
-        "Correct the statement. The grammar is PostgreSQL 18's; psql on that version would refuse it as well."
+    let of = |help: &str| {
+        SourceError::new(file, "DDL_SYNTAX", Span { start, end: start + length }, error.message.clone(), help)
     };
-    SourceError::new(file, "DDL_SYNTAX", Span { start, end: start + length }, error.message, help)
+    if error.too_deep {
+        return SourceError::new(
+            file,
+            "DDL_TOO_DEEP",
+            Span { start, end: start + length },
+            error.message,
+            "Write a long chain of operators as a list, an array or several statements; data belongs into COPY, not into DDL.",
+        );
+    }
+    if let Some((database, sign)) = foreign::database(&file.text, start) {
+        return of(&format!(
+            "`{sign}` is {database}'s; only PostgreSQL's SQL is read. Name the files for PostgreSQL."
+        ));
+    }
+    if rest.starts_with(':') {
+        return of(
+            "If this is a variable of psql (`:name`), write its value into the file; only plain SQL is read here.",
+        );
+    }
+    if rest.trim().is_empty() {
+        return of("The file ends in the middle of a statement: is it whole?");
+    }
+    of("Correct the statement. The grammar is PostgreSQL 18's; psql on that version would refuse it as well.")
 }
 
 fn first_char(text: &str) -> usize {
@@ -140,14 +181,24 @@ fn first_char(text: &str) -> usize {
 
 /// The error as the operator gets it: file, line and column, the line itself, and a caret under the place.
 pub fn explain(file: &SqlFile, error: &SourceError) -> Error {
-    let snippet = Snippet::source(file.text.as_str())
-        .annotation(AnnotationKind::Primary.span(error.span.start..error.span.end));
+    let what = format!("{}: {}\n{}", error.finding.place, error.finding.what, excerpt(file, error.span));
+    Error::new(Kind::Plan, what).hint(error.finding.help.as_str())
+}
+
+/// An error at some bytes of a file, shown as [`explain`] does.
+pub fn explain_at(file: &SqlFile, span: Span, what: &str, help: &str) -> Error {
+    let place = Lines::of(file).place(span.start);
+    Error::new(Kind::Plan, format!("{place}: {what}\n{}", excerpt(file, span))).hint(help)
+}
+
+/// The line, and a caret under the bytes.
+fn excerpt(file: &SqlFile, span: Span) -> String {
+    let snippet =
+        Snippet::source(file.text.as_str()).annotation(AnnotationKind::Primary.span(span.start..span.end));
     let report = [Level::ERROR.primary_title("").element(snippet)];
     let rendered = Renderer::plain().render(&report);
     // The first line is the title, which is said our way.
-    let excerpt: Vec<&str> = rendered.lines().skip(1).collect();
-    let what = format!("{}: {}\n{}", error.finding.place, error.finding.what, excerpt.join("\n"));
-    Error::new(Kind::Plan, what).hint(error.finding.help.as_str())
+    rendered.lines().skip(1).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

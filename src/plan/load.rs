@@ -1,6 +1,7 @@
-//! Reads a plan and its SQL files: the only place of this room that touches files and the environment, and the only
-//! user of the YAML crate in the program.
+//! Reads a plan: the only user of the YAML crate in the program. Its SQL files are read by [`super::sql_files`]; no other
+//! part of this room touches files.
 
+pub use super::sql_files::{SqlSource, load_sql};
 use super::{
     Plan,
     excerpt::{Spot, excerpt, without_passwords},
@@ -19,8 +20,6 @@ use std::{
 
 /// The largest plan we read, in bytes. A plan is a page or two; this keeps a wrong path from filling memory.
 const PLAN_BYTES_MAX: u64 = 1 << 20;
-/// The largest SQL file we read, in bytes.
-const SQL_BYTES_MAX: u64 = 64 << 20;
 
 /// A plan, and where it was.
 pub struct Loaded {
@@ -111,72 +110,18 @@ fn parse_with(text: &str, name: &str, variables: &mut Variables<'_>) -> Result<P
     })
 }
 
-/// Reads the plan's SQL files, in the plan's order; a `*` in a path gives its matches in name order.
-///
-/// # Errors
-/// [`Kind::Plan`] when a file is missing, a pattern matches nothing, a file is named twice, or is not UTF-8.
-pub fn load_sql(plan: &Plan, base_dir: &Path) -> Result<Vec<SqlFile>> {
-    let mut files: Vec<SqlFile> = Vec::new();
-    for (at, pattern) in plan.schema.sql.iter().enumerate() {
-        let field = format!("schema.sql[{at}]");
-        let names = matches(base_dir, pattern).doing(Kind::Plan, || {
-            format!("`{field}`: cannot look for `{pattern}` in {}", base_dir.display())
-        })?;
-        if names.is_empty() {
-            return Err(Error::new(
-                Kind::Plan,
-                format!("`{field}`: nothing matches `{pattern}` in {}", base_dir.display()),
-            )
-            .hint("paths of a plan are relative to the plan's own directory"));
-        }
-        for name in names {
-            if files.iter().any(|file| file.name == name) {
-                return Err(Error::new(Kind::Plan, format!("`{field}`: {name} is already in the list"))
-                    .hint("a file is run once; make the patterns of `schema.sql` not overlap"));
-            }
-            let text = read_text(&base_dir.join(&name), SQL_BYTES_MAX, "SQL file")?;
-            files.push(SqlFile { name, text });
-        }
-    }
-    Ok(files)
-}
-
-/// The paths under `base` that match; `*` in a component stands for any run of characters, never for a leading dot.
-fn matches(base: &Path, pattern: &str) -> io::Result<Vec<String>> {
-    let mut found = vec![String::new()];
-    if pattern.starts_with('/') {
-        found = vec!["/".into()];
-    }
-    for component in pattern.split('/').filter(|component| !component.is_empty()) {
-        let mut next = Vec::new();
-        for parent in &found {
-            let join = |name: &str| match parent.as_str() {
-                "" => name.to_owned(),
-                parent if parent.ends_with('/') => format!("{parent}{name}"),
-                parent => format!("{parent}/{name}"),
-            };
-            if !component.contains('*') {
-                next.extend(Some(join(component)).filter(|path| base.join(path).exists()));
-                continue;
-            }
-            let directory = base.join(parent);
-            if !directory.is_dir() {
-                continue;
-            }
-            let mut names = Vec::new();
-            for entry in fs::read_dir(directory)? {
-                names.extend(entry?.file_name().into_string().ok());
-            }
-            names.retain(|name| !name.starts_with('.') && super::types::glob(component, name));
-            names.sort();
-            next.extend(names.iter().map(|name| join(name)));
-        }
-        found = next;
-    }
-    Ok(found)
-}
-
 fn read_text(path: &Path, bytes_max: u64, what: &str) -> Result<String> {
+    let bytes = read_bytes(path, bytes_max, what)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Error::new(Kind::Plan, format!("{}:{line}: this is not UTF-8 text", path.display()))
+            .hint("save the file as UTF-8")
+    })
+}
+
+/// What is in a file that must be there, and not larger than `bytes_max`.
+pub(super) fn read_bytes(path: &Path, bytes_max: u64, what: &str) -> Result<Vec<u8>> {
     let shown = path.display();
     let meta = match fs::metadata(path) {
         Ok(meta) => meta,
@@ -198,13 +143,7 @@ fn read_text(path: &Path, bytes_max: u64, what: &str) -> Result<String> {
             format!("{shown}: {} bytes are too many for a {what}, {bytes_max} are the limit", meta.len()),
         ));
     }
-    let bytes = fs::read(path).doing(Kind::Plan, || format!("{shown}: the {what} cannot be read"))?;
-    String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Error::new(Kind::Plan, format!("{shown}:{line}: this is not UTF-8 text"))
-            .hint("save the file as UTF-8")
-    })
+    fs::read(path).doing(Kind::Plan, || format!("{shown}: the {what} cannot be read"))
 }
 
 /// The text we read, for messages.

@@ -11,6 +11,7 @@ mod bars;
 mod lines;
 mod meter;
 pub mod numbers;
+pub mod plan;
 pub mod render;
 mod talk;
 

@@ -58,6 +58,11 @@ fn sorted(findings: &[Finding]) -> Vec<&Finding> {
 
 /// Findings, a paragraph for each code, the blocking ones first, and a closing line that counts them.
 pub fn findings(findings: &[Finding]) -> String {
+    findings_quoting(findings, &|_| None)
+}
+
+/// As [`findings`]; below each, what `quote` gives for it.
+pub fn findings_quoting(findings: &[Finding], quote: &dyn Fn(&Finding) -> Option<String>) -> String {
     let sorted = sorted(findings);
     let mut text = String::new();
     for group in sorted.chunk_by(|a, b| (a.severity, &a.code) == (b.severity, &b.code)) {
@@ -69,6 +74,9 @@ pub fn findings(findings: &[Finding]) -> String {
         text.push_str(&format!("{color}{}{PLAIN} {BOLD}{}{PLAIN}\n", group[0].severity, group[0].code));
         for (index, finding) in group.iter().enumerate() {
             text.push_str(&format!("  {}: {}\n", finding.place, indented(&finding.what, 4)));
+            for line in quote(finding).iter().flat_map(|quote| quote.lines()) {
+                text.push_str(&format!("    {line}\n"));
+            }
             // One remedy for several places is said once, after them.
             if group.get(index + 1).is_none_or(|next| next.help != finding.help) {
                 text.push_str(&format!("    help: {}\n", indented(&finding.help, 6)));

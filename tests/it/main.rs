@@ -17,6 +17,7 @@ mod facts;
 mod history_live;
 mod journey;
 mod plan_cli;
+mod plan_directory;
 mod plan_errors;
 mod plan_pages;
 mod rehearse;

@@ -99,7 +99,7 @@ fn shipped(name: &str) -> (Plan, Vec<load::SqlFile>) {
         })
     };
     let loaded = load::load(&path, &env).unwrap_or_else(|error| panic!("{}", error.chain().join("\n")));
-    let sql = load::load_sql(&loaded.plan, &loaded.base_dir).unwrap();
+    let sql = load::load_sql(&loaded.plan, &loaded.base_dir).unwrap().files;
     assert!(!format!("{loaded:?}").contains("value-of-BLUE_URL"));
     (loaded.plan, sql)
 }

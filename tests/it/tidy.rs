@@ -12,8 +12,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("finding", &[]),
     ("event", &[]),
     ("facts", &["pg::lsn", "pg::name"]),
-    // A plan names its SQL files, and `ddl` says what one is.
-    ("plan", &["ddl::SqlFile", "error", "finding", "pg::name"]),
+    // A plan names its SQL files, and `ddl` says what one is and how a directory of them is read.
+    ("plan", &["ddl::SqlFile", "ddl::directory", "ddl::encoding", "error", "finding", "pg::name"]),
     ("ddl", &["error", "facts", "finding", "pg::name"]),
     ("check", &["ddl", "error", "facts", "finding", "pg::lsn", "pg::name", "plan"]),
     ("runbook", &["check", "ddl", "error", "facts", "finding", "pg::lsn", "pg::name", "plan", "step"]),

@@ -1,0 +1,144 @@
+//! `migrate plan DIR`: a directory of migrations, without a plan file.
+
+use crate::ddl::directory::{Migrations, Tool};
+use crate::error::{Error, Kind, Result};
+use crate::finding::{Finding, Place, Severity};
+use crate::plan::{
+    Plan,
+    load::{self, SqlFile},
+    sql_files,
+};
+use std::path::Path;
+
+/// What is asked of a directory.
+#[derive(Debug, clap::Args)]
+pub struct DirectoryArgs {
+    /// The database a directory of migrations is for; a password comes from PGPASSWORD or the password file
+    #[arg(long, value_name = "URL", conflicts_with = "offline")]
+    blue: Option<String>,
+    /// Whose directory it is, where its shape does not say
+    #[arg(long, value_enum)]
+    tool: Option<ToolWord>,
+    /// The version of the last migration that has been run; only those after it are shown
+    #[arg(long, value_name = "VERSION")]
+    after: Option<String>,
+}
+
+/// A tool's name on the command line.
+#[derive(Debug, Clone, Copy)]
+struct ToolWord(Tool);
+
+impl clap::ValueEnum for ToolWord {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [ToolWord; Tool::ALL.len()] = {
+            let mut all = [ToolWord(Tool::Plain); Tool::ALL.len()];
+            let mut at = 0;
+            while at < all.len() {
+                all[at] = ToolWord(Tool::ALL[at]);
+                at += 1;
+            }
+            all
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.0.word()))
+    }
+}
+
+/// A directory as if a plan in place named it, and whether there is a database to look at.
+pub struct AsPlan {
+    /// A plan in place that names only the database.
+    pub plan: Plan,
+    /// What has not been run, in order.
+    pub sql_files: Vec<SqlFile>,
+    /// Of the directory.
+    pub findings: Vec<Finding>,
+    /// No database was named.
+    pub offline: bool,
+}
+
+impl DirectoryArgs {
+    /// Refuses what means nothing for a plan file.
+    ///
+    /// # Errors
+    /// [`Kind::Request`] naming the option.
+    pub fn refuse_for_file(&self) -> Result<()> {
+        let given = [
+            ("--blue", self.blue.is_some()),
+            ("--tool", self.tool.is_some()),
+            ("--after", self.after.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Error::new(
+                Kind::Request,
+                format!("{option} is for a directory of migrations, not for a plan file"),
+            )
+            .hint("a plan file names its databases and its SQL itself")),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a directory.
+    ///
+    /// # Errors
+    /// As [`sql_files::load_directory`]; [`Kind::Request`] when `--after` names no version.
+    pub fn read(&self, path: &Path, offline: bool) -> Result<AsPlan> {
+        let shown = path.display().to_string();
+        let mut migrations =
+            sql_files::load_directory(path, shown.trim_end_matches('/'), self.tool.map(|word| word.0))?;
+        let mut findings = Vec::new();
+        if let Some(after) = &self.after {
+            migrations.keep_after(after)?;
+        }
+        let url = match (&self.blue, offline) {
+            (Some(url), _) => Some(url.clone()),
+            (None, true) => None,
+            (None, false) => std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()),
+        };
+        if self.after.is_none() && url.is_none() && migrations.tool != Tool::Plain {
+            findings.push(from_the_first(&migrations));
+        }
+        let offline = url.is_none();
+        findings.append(&mut migrations.findings);
+        let plan = plan_for(path, url)?;
+        let sql_files = migrations.into_files();
+        Ok(AsPlan { plan, sql_files, findings, offline })
+    }
+}
+
+fn about(migrations: &Migrations, severity: Severity, code: &str, what: String, help: &str) -> Finding {
+    let place = Place::Outside { object: migrations.name.clone() };
+    Finding { code: code.into(), severity, place, what, help: help.into() }
+}
+
+fn from_the_first(migrations: &Migrations) -> Finding {
+    about(
+        migrations,
+        Severity::Warning,
+        "DDL_FROM_THE_FIRST",
+        "planned from the first migration, as on an empty database: what these files make is taken as not in use yet".into(),
+        "To judge only what has not been run, give --after VERSION, or name the database with --blue.",
+    )
+}
+
+/// A plan in place that names nothing but the database.
+fn plan_for(path: &Path, url: Option<String>) -> Result<Plan> {
+    let name: String = path
+        .canonicalize()
+        .ok()
+        .and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()))
+        .unwrap_or_default()
+        .to_ascii_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let name = name.trim_matches('-').chars().take(30).collect::<String>();
+    let name =
+        if name.starts_with(|c: char| c.is_ascii_lowercase()) { name } else { "migrations".to_owned() };
+    let text = format!(
+        "version: 1\nname: {name}\nkind: in_place\nblue: {{ url: \"${{URL}}\" }}\nreplicate: {{ tables: {{ include: [\"*.*\"] }} }}\n"
+    );
+    load::parse(&text, "the plan of a directory", &|_| Some(url.clone().unwrap_or_default()))
+}

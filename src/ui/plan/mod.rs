@@ -1,0 +1,50 @@
+//! What `migrate plan` shows: text for people, SQL for psql, Markdown for a pull request, SARIF for code scanning, JSON for
+//! programs. Pure: a [`Shown`] in, a text out.
+
+mod markdown;
+mod original;
+mod sarif;
+mod sql;
+mod text;
+mod words;
+
+use crate::{
+    ddl::{Rewritten, SqlFile},
+    finding::Finding,
+    plan::MigrationKind,
+    runbook::View,
+};
+use serde::Serialize;
+
+pub use markdown::markdown;
+pub use sarif::sarif;
+pub use sql::sql;
+pub use text::{phase, text};
+
+/// Everything `plan` shows; its JSON is a contract.
+#[derive(Debug, Serialize)]
+pub struct Shown {
+    /// The plan's name.
+    pub plan: String,
+    /// In place, or from blue to green.
+    pub kind: MigrationKind,
+    /// Without a look at blue its tables are not known: what names them names none, and there is no fingerprint.
+    pub looked_at_blue: bool,
+    /// Of the runbook, when there is one and everything it covers is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// All of them, those of the SQL included.
+    pub findings: Vec<Finding>,
+    /// The steps from blue to green.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<View>,
+    /// The statements in place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ddl: Option<Rewritten>,
+    /// What the operator wrote, to be quoted.
+    #[serde(skip)]
+    pub files: Vec<SqlFile>,
+}
+
+#[cfg(test)]
+mod tests;
