@@ -5,7 +5,7 @@ use crate::ddl::{self, Rewritten};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::facts::Facts;
 use crate::finding::{Finding, Severity, any_blocking};
-use crate::journey::{observe, session::Brief};
+use crate::journey::{applied, observe, session::Brief};
 use crate::plan::{MigrationKind, Plan, load::SqlFile, variables::UnsetVariable};
 use crate::runbook::{PhaseName, Runbook, blue_green};
 use crate::step::attempt::Attempt;
@@ -105,7 +105,8 @@ pub async fn run(args: PlanArgs, ui: &Ui) -> Result<ExitCode> {
             serde_json::to_string_pretty(facts).doing(Kind::Bug, || "the facts cannot be written".into())?;
         std::fs::write(path, text).doing(Kind::Request, || format!("cannot write {}", path.display()))?;
     }
-    let shown = build(subject)?;
+    let mut shown = build(subject)?;
+    shown.path = args.plan.display().to_string();
     show(ui, &shown, args.format)?;
     let worst = shown.findings.iter().map(|finding| finding.severity).max();
     let fails = worst.is_some_and(|worst| worst >= args.fail_on.severity());
@@ -122,6 +123,7 @@ fn build(subject: Subject) -> Result<Shown> {
         findings,
         runbook: None,
         ddl: None,
+        path: String::new(),
         files: Vec::new(),
     };
     match plan.kind {
@@ -184,13 +186,17 @@ fn look_into_file(plan: &Path, path: &Path) -> Result<Subject> {
 
 /// The checks of a whole plan are not asked: a directory says nothing of a migration but its SQL.
 async fn look_into_directory(args: &PlanArgs, ui: &Ui) -> Result<Subject> {
-    let AsPlan { plan, sql_files, findings, offline } =
+    let AsPlan { plan, mut migrations, offline, asks_record } =
         args.directory.read(&args.plan, args.offline || args.facts.is_some())?;
     let facts = match &args.facts {
         Some(path) => Some(read_facts(path)?),
         None if offline => None,
         None => Some(observe::connect_and_observe(&plan, ui.ears()).await?.facts),
     };
+    if asks_record && let Some(applied) = applied::read(&plan, migrations.tool).await? {
+        migrations.keep_unapplied(&applied);
+    }
+    let (sql_files, findings) = migrations.into_parts();
     Ok(Subject { plan, sql_files, facts, findings, unset: Vec::new() })
 }
 

@@ -3,18 +3,14 @@
 use crate::ddl::directory::{Migrations, Tool};
 use crate::error::{Error, Kind, Result};
 use crate::finding::{Finding, Place, Severity};
-use crate::plan::{
-    Plan,
-    load::{self, SqlFile},
-    sql_files,
-};
+use crate::plan::{Plan, load, sql_files};
 use std::path::Path;
 
 /// What is asked of a directory.
 #[derive(Debug, clap::Args)]
 pub struct DirectoryArgs {
     /// The database a directory of migrations is for; a password comes from PGPASSWORD or the password file
-    #[arg(long, value_name = "URL", conflicts_with = "offline")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["offline", "facts"])]
     blue: Option<String>,
     /// Whose directory it is, where its shape does not say
     #[arg(long, value_enum)]
@@ -47,16 +43,16 @@ impl clap::ValueEnum for ToolWord {
     }
 }
 
-/// A directory as if a plan in place named it, and whether there is a database to look at.
+/// A directory, and the plan it would have.
 pub struct AsPlan {
     /// A plan in place that names only the database.
     pub plan: Plan,
-    /// What has not been run, in order.
-    pub sql_files: Vec<SqlFile>,
-    /// Of the directory.
-    pub findings: Vec<Finding>,
+    /// What has not been run, in order, as far as the operator said.
+    pub migrations: Migrations,
     /// No database was named.
     pub offline: bool,
+    /// Whether the tool's own record says what has been run.
+    pub asks_record: bool,
 }
 
 impl DirectoryArgs {
@@ -88,7 +84,6 @@ impl DirectoryArgs {
         let shown = path.display().to_string();
         let mut migrations =
             sql_files::load_directory(path, shown.trim_end_matches('/'), self.tool.map(|word| word.0))?;
-        let mut findings = Vec::new();
         if let Some(after) = &self.after {
             migrations.keep_after(after)?;
         }
@@ -97,30 +92,24 @@ impl DirectoryArgs {
             (None, true) => None,
             (None, false) => std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()),
         };
-        if self.after.is_none() && url.is_none() && migrations.tool != Tool::Plain {
-            findings.push(from_the_first(&migrations));
-        }
         let offline = url.is_none();
-        findings.append(&mut migrations.findings);
+        if self.after.is_none() && offline && migrations.tool != Tool::Plain {
+            let warning = from_the_first(&migrations);
+            migrations.remark(warning);
+        }
         let plan = plan_for(path, url)?;
-        let sql_files = migrations.into_files();
-        Ok(AsPlan { plan, sql_files, findings, offline })
+        Ok(AsPlan { plan, migrations, offline, asks_record: !offline && self.after.is_none() })
     }
 }
 
-fn about(migrations: &Migrations, severity: Severity, code: &str, what: String, help: &str) -> Finding {
-    let place = Place::Outside { object: migrations.name.clone() };
-    Finding { code: code.into(), severity, place, what, help: help.into() }
-}
-
 fn from_the_first(migrations: &Migrations) -> Finding {
-    about(
-        migrations,
-        Severity::Warning,
-        "DDL_FROM_THE_FIRST",
-        "planned from the first migration, as on an empty database: what these files make is taken as not in use yet".into(),
-        "To judge only what has not been run, give --after VERSION, or name the database with --blue.",
-    )
+    Finding {
+        code: "DDL_FROM_THE_FIRST".into(),
+        severity: Severity::Warning,
+        place: Place::Outside { object: migrations.name.clone() },
+        what: "planned from the first migration, as on an empty database: what these files make is taken as not in use yet".into(),
+        help: "To judge only what has not been run, give --after VERSION, or name the database with --blue.".into(),
+    }
 }
 
 /// A plan in place that names nothing but the database.

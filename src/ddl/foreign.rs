@@ -31,7 +31,7 @@ pub(super) fn database(text: &str, error_at: usize) -> Option<(&'static str, &'s
     let near = window(text, error_at);
     let token = text.get(error_at..).unwrap_or_default();
     if token.starts_with('`') {
-        return Some(("MySQL", "`…`"));
+        return Some(("MySQL", "a name in backticks"));
     }
     let upper = near.to_ascii_uppercase();
     SIGNS

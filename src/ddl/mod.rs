@@ -90,18 +90,20 @@ pub fn explain_error(file: &SqlFile) -> Option<Error> {
     source::statements(file).err().map(|error| source::explain(file, &error))
 }
 
-/// As [`explain_error`] for files that were rewritten already: only those with a blocking finding are read again.
+/// As [`explain_error`] for files that were rewritten already: only those that could not be read are read again.
 pub fn explain_unreadable(files: &[SqlFile], rewritten: &Rewritten) -> Option<Error> {
-    let stopped: BTreeSet<&str> = rewritten
+    let unread: BTreeSet<&str> = rewritten
         .findings
         .iter()
-        .filter(|finding| finding.severity == Severity::Blocking)
+        .filter(|finding| {
+            finding.severity == Severity::Blocking && source::UNREADABLE.contains(&finding.code.as_str())
+        })
         .filter_map(|finding| match &finding.place {
             Place::Sql { file, .. } => Some(file.as_str()),
             _ => None,
         })
         .collect();
-    files.iter().filter(|file| stopped.contains(file.name.as_str())).find_map(explain_error)
+    files.iter().filter(|file| unread.contains(file.name.as_str())).find_map(explain_error)
 }
 
 fn of_unit(unit: &Unit, scene: &mut Scene) -> rules::Outcome {
@@ -244,6 +246,8 @@ fn number_duplicates(statements: &mut [Online]) {
     }
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod rows;
 #[cfg(test)]

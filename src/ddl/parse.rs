@@ -34,11 +34,8 @@ impl SyntaxError {
     }
 }
 
-/// Above this, a text may nest deep enough to need more stack than a thread of ours has: the grammar's library walks its tree
-/// by recursion, a level for as little as two bytes.
-const SHALLOW_BYTES: usize = 4_096;
-/// Stack for such a text; only what is used of it takes memory.
-const DEEP_STACK_BYTES: usize = 1 << 30;
+/// The longest message of the grammar that is passed on, in characters.
+const MESSAGE_CHARS_MAX: usize = 120;
 
 /// A token of a text, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,23 +71,9 @@ pub fn tokens(sql: &str) -> Result<Vec<Token>, SyntaxError> {
 /// # Errors
 /// When it is not valid SQL; the first error only, since the grammar stops there.
 pub fn parse(sql: &str) -> Result<Vec<Parsed>, SyntaxError> {
-    if sql.len() <= SHALLOW_BYTES {
-        return parse_here(sql);
-    }
-    let spawned = std::thread::scope(|scope| {
-        let worker = std::thread::Builder::new().stack_size(DEEP_STACK_BYTES);
-        worker.spawn_scoped(scope, || parse_here(sql)).map(std::thread::ScopedJoinHandle::join)
-    });
-    match spawned {
-        Ok(Ok(result)) => result,
-        _ => Err(SyntaxError::new("the statement cannot be parsed: no thread for it", None)),
-    }
-}
-
-fn parse_here(sql: &str) -> Result<Vec<Parsed>, SyntaxError> {
     let result = match pg_query::parse(sql, 0) {
         Ok(result) => result,
-        Err(pg_query::Error::Decode(_)) => return Err(too_deep(sql)),
+        Err(error) if is_too_deep(&error) => return Err(too_deep(sql)),
         Err(_) => return Err(syntax_error(sql)),
     };
     let tokens = tokens(sql)?;
@@ -242,11 +225,21 @@ pub fn strings(nodes: &[node::Node]) -> Vec<String> {
         .collect()
 }
 
-/// The first statement whose tree has more levels than are decoded.
+/// The grammar looks at the stack it has; what it lets through, the decoder may find too deep.
+fn is_too_deep(error: &pg_query::Error) -> bool {
+    match error {
+        pg_query::Error::Decode(_) => true,
+        pg_query::Error::Parse(message) => message.contains("stack depth limit exceeded"),
+        _ => false,
+    }
+}
+
+/// The first statement that is too deep.
 fn too_deep(sql: &str) -> SyntaxError {
     let message = "this statement is nested too deeply to be read";
     let parts = pg_query::split_with_parser(sql).unwrap_or_default();
-    let part = parts.iter().find(|part| matches!(pg_query::parse(part, 0), Err(pg_query::Error::Decode(_))));
+    let is_the_one = |part: &&&str| pg_query::parse(part, 0).is_err_and(|error| is_too_deep(&error));
+    let part = parts.iter().find(is_the_one);
     let offset = part.map(|part| {
         // The grammar's span may begin with blanks and comments.
         let first = tokens(part).ok().and_then(|tokens| tokens.first().map(|token| token.start)).unwrap_or(0);
@@ -262,10 +255,19 @@ fn syntax_error(sql: &str) -> SyntaxError {
     match cursor::first_error(sql) {
         Some((message, position)) => {
             let nth = |nth| sql.char_indices().nth(nth).map_or(sql.len(), |(at, _)| at);
-            SyntaxError::new(message, position.checked_sub(1).map(nth))
+            SyntaxError::new(short(&message), position.checked_sub(1).map(nth))
         }
         None => SyntaxError::new("the statement cannot be parsed", None),
     }
+}
+
+/// Of a string without an end, the message quotes all that follows.
+fn short(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    if line.len() == message.len() && line.chars().count() <= MESSAGE_CHARS_MAX {
+        return message.to_owned();
+    }
+    format!("{}…\"", line.chars().take(MESSAGE_CHARS_MAX).collect::<String>())
 }
 
 fn byte(offset: i32) -> usize {

@@ -4,6 +4,7 @@
 //! back are the [`crate::engine`]'s. What is left is here: who may begin, who asks whom to step aside, which phases
 //! run, and what happens when one fails.
 
+pub mod applied;
 pub mod apply;
 mod blue_alone;
 pub mod cutover;

@@ -54,9 +54,9 @@ pub fn load_sql(plan: &Plan, base_dir: &Path) -> Result<SqlSource> {
         for name in names {
             let path = base_dir.join(&name);
             let mut files = if path.is_dir() {
-                let migrations = load_directory(&path, &name, None)?;
-                source.findings.extend(migrations.findings.iter().cloned());
-                migrations.into_files()
+                let (files, findings) = load_directory(&path, &name, None)?.into_parts();
+                source.findings.extend(findings);
+                files
             } else {
                 let bytes = load::read_bytes(&path, SQL_BYTES_MAX, "SQL file")?;
                 vec![SqlFile::new(name.clone(), encoding::text(&path.display().to_string(), bytes)?)]

@@ -92,7 +92,7 @@ pub struct SchemaSource {
     /// `blue`: clone blue's schema with pg_dump first. `none`: green has its schema already, or `sql` makes it.
     #[serde(default)]
     pub from: SchemaFrom,
-    /// SQL files, in order, relative to the plan; `*` is expanded in name order. In place: what to run online. Blue-green: run on green before any row is there.
+    /// SQL files, in order, relative to the plan; `*` is expanded in name order, and a directory of migrations is read as the tool that owns it reads it. In place: what to run online. Blue-green: run on green before any row is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sql: Vec<String>,
 }

@@ -13,6 +13,7 @@ mod crashes;
 mod ddl;
 mod ddl_columns;
 mod ddl_objects;
+mod directory_live;
 mod facts;
 mod history_live;
 mod journey;

@@ -3,7 +3,7 @@
 use crate::support::run::{Desk, Output, migrate};
 
 async fn run(desk: &Desk, args: &[&str]) -> Output {
-    migrate(args).within(desk.path()).run().await
+    migrate(args).within(desk.path()).without_env("DATABASE_URL").run().await
 }
 
 /// Two migrations of golang-migrate, the second of which would stop a busy table.
@@ -22,7 +22,35 @@ async fn a_directory_is_planned_from_a_version_on() {
     assert!(whole.contains("DDL_FROM_THE_FIRST"), "{whole}");
     assert!(!whole.contains("CONCURRENTLY"), "the table is made here: {whole}");
     let rest = run(&desk, &["plan", "db", "--after", "1"]).await.expect(0).stdout;
-    insta::assert_snapshot!(rest, @"");
+    insta::assert_snapshot!(rest, @r"
+    db
+    blue was not looked at: every table may be large and in use
+
+      1. create index orders_at on public.orders
+         db/2_at.up.sql:1:1
+           |
+         1 | create index orders_at on orders (at)
+           | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ SHARE on public.orders while an index is built: writers wait all that time
+         runs   create index CONCURRENTLY orders_at on orders (at)
+         takes  SHARE UPDATE EXCLUSIVE on public.orders while an index is built
+         how    outside a transaction, no lock_timeout, up to 3 tries
+         why    the index is built while the table is read and written
+         step   ddl/create-index-orders_at-on-public.orders
+
+    info DDL_DIRECTORY
+      db: 2 files, read as golang-migrate runs them; its transactions are dissolved: each statement runs by itself, so that no lock is held over the next
+        help: If they are another tool's, name it with --tool.
+
+    info DDL_FILES_LEFT_OUT
+      db: golang-migrate does not run 1 file (1_orders.down.sql): they take migrations back
+        help: Nothing to do.
+
+    info DDL_OFFLINE
+      db/2_at.up.sql:1:1: planned without looking at the database: every table not made here is taken as in use, and partitioned tables, indexes of constraints and INVALID leftovers cannot be seen
+        help: Plan again with the database (or a facts file) before running it.
+
+    3 notes
+    ");
     assert!(!rest.contains("drop table"));
 }
 
@@ -71,7 +99,34 @@ async fn what_cannot_be_planned_is_one_clear_error() {
     all.push(refused(&["plan", "half"]).await);
     desk.write("plan.yaml", "version: 1\nname: a\nkind: in_place\nblue: { url: x }\nschema: { sql: [db] }\n");
     all.push(refused(&["plan", "plan.yaml", "--after", "1"]).await);
-    insta::assert_snapshot!(all.join("\n"), @"");
+    insta::assert_snapshot!(all.join("\n"), @r#"
+    error: db: no migration has the version 7
+      hint: give the version of the last migration that has been run; the newest is 2
+
+    error: db: no migration has the version x
+      hint: give the version of the last migration that has been run; the newest is 2
+
+    error: my/1_a.sql:1:14: syntax error at or near "`"
+        |
+      1 | create table `t` (id int auto_increment) engine=InnoDB;
+        |              ^
+      hint: This looks like MySQL's SQL (a name in backticks), and only PostgreSQL's is read. Name the files for PostgreSQL.
+
+    error: cut/1_a.sql:2:1: this transaction is still open at the end of the file, so nothing in it would stay
+        |
+      2 | begin;
+        | ^^^^^
+      hint: Write COMMIT at the end, or bring back what the file has lost.
+
+    error: half/1_a.sql:2:18: syntax error at end of input
+        |
+      2 | alter table t add
+        |                  ^
+      hint: The file ends in the middle of a statement: is it whole?
+
+    error: --after is for a directory of migrations, not for a plan file
+      hint: a plan file names its databases and its SQL itself
+    "#);
     run(&desk, &["plan", "plan.yaml", "--offline"]).await.expect(0);
 }
 

@@ -39,15 +39,20 @@ pub(super) fn read(listing: &Listing) -> Result<Draft> {
     let mut draft = numbered_files(listing, &SYNTAX)?;
     for entry in listing.entries.iter().filter(|entry| entry.ending() == "go" && entry.directory().is_none())
     {
-        if numbered(entry.name()).is_some() && !entry.name().ends_with("_test.go") {
-            draft.findings.push(Finding {
-                code: "DDL_OPAQUE".into(),
-                severity: Severity::Blocking,
-                place: Place::Outside { object: listing.full(&entry.path) },
-                what: "this migration is a Go program: what it does to the database cannot be seen".into(),
-                help: "Write it as SQL; or, when it has been run, name it with --after.".into(),
-            });
+        let Some(version) = numbered(entry.name()).and_then(|(number, _)| Version::number(number)) else {
+            continue;
+        };
+        if entry.name().ends_with("_test.go") {
+            continue;
         }
+        let finding = Finding {
+            code: "DDL_OPAQUE".into(),
+            severity: Severity::Blocking,
+            place: Place::Outside { object: listing.full(&entry.path) },
+            what: "this migration is a Go program: what it does to the database cannot be seen".into(),
+            help: "Write it as SQL; or, when it has been run, name it with --after.".into(),
+        };
+        draft.programs.push((version, finding));
     }
     Ok(draft)
 }

@@ -69,7 +69,18 @@ pub struct Migrations {
     /// In the order they run.
     pub list: Vec<Migration>,
     /// What the operator should know of how it was read.
-    pub findings: Vec<Finding>,
+    findings: Vec<Finding>,
+    /// Migrations that are programs, each with what stops the plan because of it.
+    programs: Vec<(Version, Finding)>,
+}
+
+/// What the tool wrote down as run on a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applied {
+    /// Every version up to this one; `None`: none yet.
+    UpTo(Option<String>),
+    /// These.
+    Each(Vec<String>),
 }
 
 /// What a tool's reader makes of a listing, before it is ordered.
@@ -77,7 +88,7 @@ pub struct Migrations {
 struct Draft {
     list: Vec<Migration>,
     left_out: LeftOut,
-    findings: Vec<Finding>,
+    programs: Vec<(Version, Finding)>,
 }
 
 /// Reads a directory as `tool` would, or as the one tool whose directory it looks like.
@@ -111,14 +122,13 @@ fn read_as(listing: &Listing, tool: Tool) -> Result<Migrations> {
     }
     list.sort_by(|a, b| (&a.version, &a.file.name).cmp(&(&b.version, &b.file.name)));
     let mut findings = vec![read_as_finding(listing, tool, list.len())];
-    findings.extend(draft.findings);
     // Names are versions there, and the file system keeps them apart.
     if tool != Tool::Plain {
         order::refuse_duplicates(&list, tool)?;
         findings.extend(order::gaps(&list));
     }
     findings.extend(draft.left_out.findings(listing, tool));
-    Ok(Migrations { name: listing.name.clone(), tool, list, findings })
+    Ok(Migrations { name: listing.name.clone(), tool, list, findings, programs: draft.programs })
 }
 
 /// What a directory without SQL may hold instead, by the endings of its files.
@@ -166,10 +176,9 @@ impl Migrations {
     /// # Errors
     /// [`Kind::Request`] when no migration has that version.
     pub fn keep_after(&mut self, written: &str) -> Result<()> {
-        let wanted = self
-            .list
-            .iter()
-            .find_map(|one| one.version.alike(written).filter(|version| *version == one.version));
+        let mut versions =
+            self.list.iter().map(|one| &one.version).chain(self.programs.iter().map(|(version, _)| version));
+        let wanted = versions.find_map(|one| one.alike(written).filter(|version| version == one));
         let Some(wanted) = wanted else {
             let newest = self.list.iter().rfind(|one| !one.version.is_repeatable());
             let newest = newest.map_or_else(String::new, |one| format!("; the newest is {}", one.version));
@@ -180,12 +189,48 @@ impl Migrations {
             .hint(format!("give the version of the last migration that has been run{newest}")));
         };
         self.list.retain(|one| one.version > wanted);
+        self.programs.retain(|(version, _)| *version > wanted);
         Ok(())
     }
 
-    /// The files, in order.
-    pub fn into_files(self) -> Vec<SqlFile> {
-        self.list.into_iter().map(|one| one.file).collect()
+    /// Leaves out what the tool's own record on a database says was run; repeatable migrations stay.
+    pub fn keep_unapplied(&mut self, applied: &Applied) {
+        let total = self.list.len();
+        let was_run = |version: &Version| match applied {
+            Applied::UpTo(None) => false,
+            Applied::UpTo(Some(last)) => version.alike(last).is_some_and(|last| *version <= last),
+            Applied::Each(each) => {
+                each.iter().any(|one| version.alike(one).is_some_and(|one| one == *version))
+            }
+        };
+        self.list.retain(|one| !was_run(&one.version));
+        self.programs.retain(|(version, _)| !was_run(version));
+        let place = Place::Outside { object: self.name.clone() };
+        let what = format!(
+            "{} of {total} migrations have been run, as {}'s own record on the database says",
+            total - self.list.len(),
+            self.tool
+        );
+        let (code, help) = ("DDL_APPLIED".to_owned(), "Nothing to do.".to_owned());
+        self.findings.push(Finding { code, severity: Severity::Info, place, what, help });
+    }
+
+    /// Adds what the caller found out about it.
+    pub fn remark(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    /// The files, in order, and what is to be known of them.
+    pub fn into_parts(self) -> (Vec<SqlFile>, Vec<Finding>) {
+        let files: Vec<SqlFile> = self.list.into_iter().map(|one| one.file).collect();
+        let mut findings = self.findings;
+        findings.extend(self.programs.into_iter().map(|(_, finding)| finding));
+        // Of a file that was run already, nothing is to be known any more.
+        findings.retain(|finding| match &finding.place {
+            Place::Sql { file, .. } => files.iter().any(|one| one.name == *file),
+            _ => true,
+        });
+        (files, findings)
     }
 }
 

@@ -33,7 +33,8 @@ fn refused(listing: &Listing) -> String {
 fn remarks(listing: &Listing) -> Vec<String> {
     read(listing, None)
         .unwrap()
-        .findings
+        .into_parts()
+        .1
         .iter()
         .map(|finding| format!("{} {}: {}", finding.severity, finding.place, finding.what))
         .collect()
@@ -159,15 +160,26 @@ fn sections_out_of_place_are_refused_with_a_caret() {
 
 #[test]
 fn a_migration_that_is_a_program_stops_the_plan() {
-    let files =
-        listing(&[("1_a.sql", "-- +goose Up\n"), ("2_b.go", "package x"), ("a_test.go", "package x")]);
-    let found = read(&files, None).unwrap().findings;
-    let blocking: Vec<String> = found
-        .iter()
-        .filter(|finding| finding.severity == Severity::Blocking)
-        .map(|finding| finding.place.to_string())
-        .collect();
-    assert_eq!(blocking, ["db/2_b.go"]);
+    let files = listing(&[
+        ("1_a.sql", "-- +goose Up\n"),
+        ("2_b.go", "package x"),
+        ("2_b_test.go", "package x"),
+        ("3_c.sql", "-- +goose Up\n"),
+    ]);
+    let blocking = |after: Option<&str>| {
+        let mut read = read(&files, None).unwrap();
+        if let Some(after) = after {
+            read.keep_after(after).unwrap();
+        }
+        let findings = read.into_parts().1.into_iter();
+        findings
+            .filter(|finding| finding.severity == Severity::Blocking)
+            .map(|finding| finding.place.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(blocking(None), ["db/2_b.go"]);
+    assert_eq!(blocking(Some("1")), ["db/2_b.go"]);
+    assert!(blocking(Some("3")).is_empty());
 }
 
 #[test]
@@ -352,6 +364,22 @@ fn what_was_run_already_is_left_out_by_version() {
     assert!(error.hint.unwrap().contains("the newest is 10"));
     read.keep_after("002").unwrap();
     assert_eq!(read.list.len(), 1);
+}
+
+#[test]
+fn what_the_tool_wrote_down_is_left_out() {
+    let left = |applied: &Applied| {
+        let mut read = read(&named(&["2_b.up.sql", "10_c.up.sql", "1_a.up.sql"]), None).unwrap();
+        read.keep_unapplied(applied);
+        read.list.iter().map(|one| one.version.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(left(&Applied::UpTo(None)), ["1", "2", "10"]);
+    assert_eq!(left(&Applied::UpTo(Some("2".into()))), ["10"]);
+    assert_eq!(
+        left(&Applied::Each(vec!["1".into(), "10".into(), "99".into()])),
+        ["2"],
+        "one that came late still runs"
+    );
 }
 
 #[test]

@@ -41,6 +41,9 @@ pub struct Shown {
     /// The statements in place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ddl: Option<Rewritten>,
+    /// What was asked for: the plan file, or the directory.
+    #[serde(skip)]
+    pub path: String,
     /// What the operator wrote, to be quoted.
     #[serde(skip)]
     pub files: Vec<SqlFile>,

@@ -26,10 +26,11 @@ pub fn sarif(shown: &Shown) -> Value {
             })
         })
         .collect();
+    let home = shown.files.first().map_or(shown.path.as_str(), |file| &file.name);
     let results: Vec<Value> = shown
         .findings
         .iter()
-        .map(|finding| result(finding, order.get(finding.code.as_str()).copied()))
+        .map(|finding| result(finding, order.get(finding.code.as_str()).copied(), home))
         .collect();
     json!({
         "$schema": SCHEMA,
@@ -55,13 +56,13 @@ fn level(severity: Severity) -> &'static str {
     }
 }
 
-fn result(finding: &Finding, rule: Option<usize>) -> Value {
+fn result(finding: &Finding, rule: Option<usize>, home: &str) -> Value {
     let mut result = json!({
         "ruleId": finding.code,
         "ruleIndex": rule,
         "level": level(finding.severity),
         "message": { "text": format!("{} {}", sentence(&finding.what), finding.help) },
-        "locations": [location(&finding.place)],
+        "locations": [location(&finding.place, home)],
     });
     // The same finding at a moved line is the same finding.
     result["partialFingerprints"] = json!({ "migrate/v1": format!("{}:{}", finding.code, finding.what) });
@@ -72,15 +73,15 @@ fn sentence(what: &str) -> String {
     if what.ends_with(['.', '!', '?']) { what.to_owned() } else { format!("{what}.") }
 }
 
-fn location(place: &Place) -> Value {
+/// Code scanning shows only what is in a file: what is elsewhere is put at the beginning of `home`, by name.
+fn location(place: &Place, home: &str) -> Value {
+    let at = |file: &str, line: u32, column: u32| json!({ "artifactLocation": { "uri": uri(file) }, "region": { "startLine": line, "startColumn": column } });
     match place {
-        Place::Sql { file, line, column } => json!({
-            "physicalLocation": {
-                "artifactLocation": { "uri": uri(file) },
-                "region": { "startLine": line, "startColumn": column },
-            },
+        Place::Sql { file, line, column } => json!({ "physicalLocation": at(file, *line, *column) }),
+        other => json!({
+            "physicalLocation": at(home, 1, 1),
+            "logicalLocations": [{ "fullyQualifiedName": other.to_string() }],
         }),
-        other => json!({ "logicalLocations": [{ "fullyQualifiedName": other.to_string() }] }),
     }
 }
 

@@ -13,6 +13,7 @@ fn shown(files: Vec<SqlFile>) -> Shown {
         findings: rewritten.findings.clone(),
         runbook: None,
         ddl: Some(rewritten),
+        path: "db".into(),
         files,
     }
 }
@@ -224,6 +225,14 @@ fn code_scanning_gets_sarif() {
       "ruleIndex": 1
     }
     "#);
+    let mut elsewhere = example();
+    elsewhere.findings[0].place = crate::finding::Place::Outside { object: "db".into() };
+    let first = &sarif(&elsewhere)["runs"][0]["results"][0]["locations"][0];
+    assert_eq!(
+        first["physicalLocation"]["artifactLocation"]["uri"], "db/1_a.sql",
+        "code scanning shows nothing without a file"
+    );
+    assert_eq!(first["logicalLocations"][0]["fullyQualifiedName"], "db");
     // What the schema of SARIF 2.1.0 requires.
     assert_eq!(log["version"], "2.1.0");
     let run = &log["runs"][0];
