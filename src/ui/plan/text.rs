@@ -49,6 +49,11 @@ pub fn phase(phase: &PhaseView) -> String {
         for line in step.shows.iter().flat_map(|shown| shown.lines()) {
             text.push_str(&format!("      {line}\n"));
         }
+        for (word, value) in [("locks", &step.locks), ("up to", &step.deadline)] {
+            if !value.is_empty() {
+                text.push_str(&format!("      {CYAN}{word}{PLAIN} {value}\n"));
+            }
+        }
         if step.reversal == Reversal::PointOfNoReturn {
             text.push_str("  ---- point of no return: from here only forward ----\n");
         }
