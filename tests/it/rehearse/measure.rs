@@ -164,13 +164,16 @@ async fn online(info: &ConnInfo, sql: &str) -> Vec<Online> {
     result.statements
 }
 
+/// Makes a prediction wrong.
+type Lie = fn(&mut Online);
+
 #[tokio::test]
 async fn a_prediction_that_lies_is_caught() {
     let pair = Pair::fresh("rehearse_lie").await;
     for url in [pair.blue_url(), pair.green_url()] {
         // The truth passes; then a lock too weak, a table not named, work not told.
         let sql = "alter table t add constraint k foreign key (r_id) references r not valid";
-        let lies: [(&str, fn(&mut Online)); 4] = [
+        let lies: [(&str, Lie); 4] = [
             ("the truth", |_| {}),
             ("too weak", |online| {
                 for lock in &mut online.cost.locks {
