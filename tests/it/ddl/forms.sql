@@ -1,5 +1,6 @@
 -- What operators write: one form a paragraph, as `ddl::proof` rehearses them, each on a database made new from schema.sql.
--- `form` is its name, `from` the first major that has it, `before` what is made in addition; the statement follows.
+-- `form` is its name, `from` the first major that has it, `before` what is made in addition,
+-- `differs` what happens besides what is planned, as long as that is so; the statement follows.
 
 -- form: add_column_nullable
 ALTER TABLE t ADD COLUMN n int
@@ -550,6 +551,7 @@ CREATE INDEX pi ON ONLY p(v)
 CREATE INDEX CONCURRENTLY pi ON p(v)
 
 -- form: partitioned_alter_index_attach
+-- differs: ACCESS EXCLUSIVE on the partition's index, SHARE UPDATE EXCLUSIVE on the parent's
 -- before: create index pi on only p (v); create index p1i on p1 (v)
 ALTER INDEX pi ATTACH PARTITION p1i
 
@@ -562,6 +564,7 @@ DROP INDEX pi
 DROP INDEX CONCURRENTLY pi
 
 -- form: partitioned_reindex_concurrently
+-- differs: SHARE UPDATE EXCLUSIVE on every partition
 -- before: create index pi on p (v)
 REINDEX INDEX CONCURRENTLY pi
 
@@ -589,6 +592,7 @@ ALTER TABLE p ADD PRIMARY KEY (id)
 ALTER TABLE p ADD CONSTRAINT k UNIQUE USING INDEX pi
 
 -- form: fk_referencing_partitioned
+-- differs: SHARE ROW EXCLUSIVE on every partition of the referenced table
 -- before: alter table p add primary key (id)
 ALTER TABLE fr ADD CONSTRAINT k FOREIGN KEY (pid) REFERENCES p(id)
 
