@@ -28,8 +28,8 @@ pub mod source;
 pub mod statement;
 mod together;
 mod types;
-mod view_around;
 mod unwrapped;
+mod view_around;
 mod volatility;
 
 use crate::{

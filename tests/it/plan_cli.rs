@@ -270,7 +270,8 @@ async fn every_shipped_plan_is_planned_offline() {
         assert_eq!(blocking.into_iter().collect::<Vec<_>>(), expected, "{name}");
         if name == "hydra-1x-in-place" {
             let steps = parsed["ddl"]["statements"].as_array().unwrap();
-            assert!(steps.len() > 20, "{parsed:#}");
+            // Ten ADD COLUMNs of one table are one step.
+            assert!(steps.len() > 15, "{parsed:#}");
             assert!(steps.iter().all(|step| step["id"].as_str().unwrap().starts_with("ddl/")));
         } else {
             assert!(!parsed["runbook"]["phases"].as_array().unwrap().is_empty(), "{parsed:#}");

@@ -76,11 +76,11 @@ fn people_see_the_line_its_cost_and_what_runs_instead() {
          step   ddl/comment-on-t
 
     blocking DDL_NO_RULE
-      db/2_b.sql:3:1: this form cannot be run online by this version: its locks are not known here
+      db/2_b.sql:3:1: VACUUM FULL or CLUSTER cannot be run online by this version: the table is written anew under ACCESS EXCLUSIVE
           |
         3 | cluster t
           | ^^^^^^^^^
-        help: Run it by hand on a copy first, looking at pg_locks; then open an issue with the statement.
+        help: pg_repack or pg_squeeze; on 19, REPACK (CONCURRENTLY).
 
     info DDL_OFFLINE
       db/1_a.sql:2:3: planned without looking at the database: every table not made here is taken as in use, and partitioned tables, indexes of constraints and INVALID leftovers cannot be seen
@@ -96,7 +96,7 @@ fn psql_gets_a_script() {
     -- orders: what migrate runs.
     -- By hand: psql -X -f THIS, outside a transaction (no --single-transaction). It stops at the first error; a statement
     -- that fails with lock_not_available (55P03) has changed nothing: run it again, and go on from there.
-    -- NOT IN HERE, DDL_NO_RULE: db/2_b.sql:3:1: this form cannot be run online by this version: its locks are not known here
+    -- NOT IN HERE, DDL_NO_RULE: db/2_b.sql:3:1: VACUUM FULL or CLUSTER cannot be run online by this version: the table is written anew under ACCESS EXCLUSIVE
 
     \set ON_ERROR_STOP on
 
@@ -148,7 +148,7 @@ fn a_reviewer_gets_a_table() {
 
     | | where | what | what to do |
     |---|---|---|---|
-    | ⛔ `DDL_NO_RULE` | `db/2_b.sql:3:1` | this form cannot be run online by this version: its locks are not known here | Run it by hand on a copy first, looking at pg\_locks; then open an issue with the statement. |
+    | ⛔ `DDL_NO_RULE` | `db/2_b.sql:3:1` | VACUUM FULL or CLUSTER cannot be run online by this version: the table is written anew under ACCESS EXCLUSIVE | pg\_repack or pg\_squeeze; on 19, REPACK (CONCURRENTLY). |
     | ℹ️ `DDL_OFFLINE` | `db/1_a.sql:2:3` | planned without looking at the database: every table not made here is taken as in use, and partitioned tables, indexes of constraints and INVALID leftovers cannot be seen | Plan again with the database (or a facts file) before running it. |
 
     ### What runs
@@ -165,7 +165,7 @@ fn a_reviewer_gets_a_table() {
     -- orders: what migrate runs.
     -- By hand: psql -X -f THIS, outside a transaction (no --single-transaction). It stops at the first error; a statement
     -- that fails with lock_not_available (55P03) has changed nothing: run it again, and go on from there.
-    -- NOT IN HERE, DDL_NO_RULE: db/2_b.sql:3:1: this form cannot be run online by this version: its locks are not known here
+    -- NOT IN HERE, DDL_NO_RULE: db/2_b.sql:3:1: VACUUM FULL or CLUSTER cannot be run online by this version: the table is written anew under ACCESS EXCLUSIVE
 
     \set ON_ERROR_STOP on
 
