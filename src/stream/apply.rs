@@ -215,8 +215,9 @@ impl Writer {
     }
 
     fn trusts_sets(&mut self) -> bool {
+        let trusted = self.distrust == 0;
         self.distrust = self.distrust.saturating_sub(1);
-        self.distrust == 0
+        trusted
     }
 
     /// Tries it set by set; whatever fails so is taken back, and written in blue's order.

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// How long a batch may wait for more while we are far behind.
-const PATIENCE_MAX: Duration = Duration::from_millis(500);
+/// How long a batch waits for more after something came, while we are far behind.
+const PATIENCE_MAX: Duration = Duration::from_millis(20);
 
 /// How often a position that moved without any change for us is written down.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
@@ -91,6 +91,7 @@ pub(super) async fn run(
         unflushed: VecDeque::new(),
         durable: state.confirmed,
         idle_written: Instant::now(),
+        came: Instant::now(),
         pulse: &pulse,
     };
     let ending = tokio::select! {
@@ -186,6 +187,8 @@ struct Session<'s> {
     unflushed: VecDeque<(Lsn, Lsn)>,
     durable: Lsn,
     idle_written: Instant,
+    /// When something came last.
+    came: Instant,
     pulse: &'s Pulse,
 }
 
@@ -240,7 +243,7 @@ impl Session<'_> {
     /// Whether what is collected should be written now.
     fn is_due(&self) -> bool {
         let batch = &self.collector.batch;
-        batch.is_full() || (self.may_write() && batch.age() >= self.patience())
+        batch.is_full() || (self.may_write() && self.patience().is_zero())
     }
 
     /// Nothing more is waiting, and what we have ends where a blue transaction does.
@@ -249,10 +252,12 @@ impl Session<'_> {
         !batch.is_empty() && batch.at_boundary() && self.collector.wants_more() && self.parcels.is_empty()
     }
 
-    /// How long a batch may wait for more: not at all when we are close behind blue, longer the further we are.
+    /// How long the batch should still wait for more: not at all when we are close behind blue, for as long as more
+    /// comes when we are far behind. Larger batches are cheaper by the row, and smaller ones are seen sooner.
     fn patience(&self) -> Duration {
         let newest = self.collector.batch.applied.commit_time;
-        newest.map_or(Duration::ZERO, |newest| (self.pulse.age_of(newest) / 4).min(PATIENCE_MAX))
+        let behind = newest.map_or(Duration::ZERO, |newest| self.pulse.age_of(newest));
+        (behind / 4).min(PATIENCE_MAX).saturating_sub(self.came.elapsed())
     }
 
     /// Begins to write what is collected.
@@ -345,7 +350,7 @@ impl Session<'_> {
             return Ok(true);
         }
         let batch = &self.collector.batch;
-        let lingers = self.may_write().then(|| self.patience().saturating_sub(batch.age()));
+        let lingers = self.may_write().then(|| self.patience());
         let idle_left = (self.idle_written + IDLE_EVERY).saturating_duration_since(Instant::now());
         let may_pass = self.collector.idle.is_some() && batch.is_empty();
         self.pulse.waiting.store(batch.is_empty(), Ordering::Relaxed);
@@ -363,6 +368,7 @@ impl Session<'_> {
     fn give(&mut self, parcel: Option<Parcel>) -> bool {
         self.pulse.waiting.store(false, Ordering::Relaxed);
         let Some(parcel) = parcel else { return false };
+        self.came = Instant::now();
         self.collector.give(parcel);
         true
     }
