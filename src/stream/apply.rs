@@ -1,39 +1,46 @@
-//! Writing changes on green, row by row in blue's order, many blue transactions in one of green's.
+//! Writing batches on green, each in one transaction with the progress row, so that a crash leaves all of it or nothing.
 //!
-//! Statements are sent without waiting for their answers; the answers are looked at, in order, before the commit. A
-//! crash leaves either the whole green transaction, progress included, or nothing of it.
+//! A batch of some size is written set by set from its net effect ([`sets`]); what has none, or fails that way, is
+//! written row by row in blue's order ([`rows`]). Statements are sent without waiting for their answers; the answers
+//! are looked at, in order, before the commit.
 
+mod copy_text;
+mod landing;
 mod pending;
 mod rows;
+mod sets;
 
+use super::batch::{Applied, Batch};
+use super::change::Change;
 use super::dirty::{DirtyKey, DirtyKeys};
-use super::pgoutput::{Commit, CommitTime, LogicalMessage, Message, Relation};
+use super::net::NetEffect;
+use super::pgoutput::{CommitTime, Relation};
 use super::progress::Progress;
 use super::shape::{FollowTable, Shape};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::connect;
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::lsn::Lsn;
-use crate::pg::name::TableName;
+use landing::Landings;
 use pending::{About, Pending, Pipeline};
 use rows::{InsertRun, StatementKey};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 use tokio_postgres::{Client, Statement};
 
-/// A green transaction is committed when it holds this much, at the next end of a blue transaction.
-const BATCH_ROWS: u64 = 10_000;
-const BATCH_BYTES: u64 = 16 << 20;
-const BATCH_AGE: Duration = Duration::from_millis(500);
+/// After a batch failed set by set, the next ones are written row by row: one, two, four, at most this many.
+const DISTRUST_MAX_BATCHES: u32 = 64;
 
-/// Logical messages with this prefix are markers of ours.
-pub const MARKER_PREFIX: &str = "migrate";
+/// A session on green writes by key, thousands of rows at once: plans that read whole tables are never meant, and a
+/// penalty for one must not have it compiled. Fixed, since a landing table has no statistics to decide by.
+const SETTINGS: &str = "set session_replication_role = replica; set synchronous_commit = off; set lock_timeout = '30s'; \
+     set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_material = off; \
+     set enable_bitmapscan = off; set jit = off; set plan_cache_mode = force_generic_plan";
 
-/// What outlives a connection to green: the shapes blue told in this run, and the keys changed last.
-pub(super) struct Memory {
-    pub tables: Vec<FollowTable>,
-    pub shapes: HashMap<u32, Arc<Shape>>,
+/// What a connection to green shares with the follower.
+#[derive(Clone)]
+pub(super) struct Ledger {
+    /// The keys changed last.
     pub dirty: Arc<Mutex<DirtyKeys>>,
     /// How many of those keys are kept; 0 for none.
     pub dirty_limit: usize,
@@ -41,102 +48,74 @@ pub(super) struct Memory {
     pub exempt: Arc<Mutex<HashSet<DirtyKey>>>,
 }
 
-/// What a commit on green brought.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Applied {
-    /// Blue's position that is in now.
-    pub position: Lsn,
-    pub transactions: u64,
-    pub rows: u64,
-    pub commit_time: Option<CommitTime>,
-    /// Markers, each with the end of its commit.
-    pub markers: Vec<(String, Lsn)>,
-    /// Rows that were missing and exempt.
-    pub exempted: u64,
+/// A commit on green.
+#[derive(Debug)]
+pub(super) struct Committed {
+    pub applied: Applied,
+    /// Green's position after it, and how far green has flushed.
+    pub inserted: Lsn,
+    pub flushed: Lsn,
 }
 
-/// The open green transaction.
-struct Batch {
-    began: Instant,
-    bytes: u64,
-    /// We are inside of a blue transaction.
-    inside: bool,
-    markers_inside: Vec<String>,
-    keys: DirtyKeys,
+/// A transaction of green that waits for the rest of a large one of blue.
+struct Open {
     applied: Applied,
+    keys: DirtyKeys,
 }
 
-/// A connection to green that applies.
-pub(super) struct Applier<'m> {
+/// A connection to green that writes.
+pub(super) struct Writer {
     client: Arc<Client>,
-    memory: &'m mut Memory,
+    ledger: Ledger,
     slot: String,
     epoch: i64,
     lease: Statement,
     progress: Statement,
+    read_wal: Statement,
     statements: HashMap<(u32, StatementKey), Arc<rows::Prepared>>,
+    landings: Landings,
     pipeline: Pipeline,
     inserts: Option<InsertRun>,
-    batch: Option<Batch>,
+    open: Option<Open>,
     synchronous: bool,
+    /// Batches still to be written row by row, and how many the last failure cost.
+    distrust: u32,
+    distrust_last: u32,
 }
 
-impl<'m> Applier<'m> {
+impl Writer {
     /// Connects to green with the role of a replica: no trigger or foreign key acts a second time.
-    pub async fn connect(
-        green: &ConnInfo,
-        slot: &str,
-        epoch: i64,
-        memory: &'m mut Memory,
-    ) -> Result<Applier<'m>> {
+    pub async fn connect(green: &ConnInfo, slot: &str, epoch: i64, ledger: Ledger) -> Result<Writer> {
         let client = connect::connect(green, "apply").await?;
         client
-            .batch_execute(
-                "set session_replication_role = replica; set synchronous_commit = off; set lock_timeout = '30s'",
-            )
+            .batch_execute(SETTINGS)
             .await
             .doing(Kind::Server, || format!("cannot become a replica's session on {}", green.label()))
             .map_err(|error| error.hint("The role needs SUPERUSER, or SET on session_replication_role."))?;
-        let prepared = || "cannot prepare to apply on green: has its schema `migrate` been made?".to_owned();
-        let lease = client
-            .prepare(include_str!("../../sql/stream/hold_lease.sql"))
-            .await
-            .doing(Kind::Server, prepared)?;
-        let progress = client
-            .prepare(include_str!("../../sql/stream/write_progress.sql"))
-            .await
-            .doing(Kind::Server, prepared)?;
-        Ok(Applier {
+        let prepare = async |sql: &str| {
+            client.prepare(sql).await.doing(Kind::Server, || {
+                "cannot prepare to apply on green: has its schema `migrate` been made?".to_owned()
+            })
+        };
+        let lease = prepare(include_str!("../../sql/stream/hold_lease.sql")).await?;
+        let progress = prepare(include_str!("../../sql/stream/write_progress.sql")).await?;
+        let read_wal = prepare(include_str!("../../sql/stream/read_wal.sql")).await?;
+        Ok(Writer {
             client: Arc::new(client),
             slot: slot.to_owned(),
             epoch,
             lease,
             progress,
+            read_wal,
             statements: HashMap::new(),
-            pipeline: Pipeline::new(Arc::clone(&memory.exempt)),
-            memory,
+            landings: Landings::default(),
+            pipeline: Pipeline::new(Arc::clone(&ledger.exempt)),
+            ledger,
             inserts: None,
-            batch: None,
+            open: None,
             synchronous: false,
-        })
-    }
-
-    /// Whether a commit now would hold whole transactions of blue only.
-    pub fn at_boundary(&self) -> bool {
-        self.batch.as_ref().is_none_or(|batch| !batch.inside)
-    }
-
-    /// Whether a transaction is open on green.
-    pub fn is_open(&self) -> bool {
-        self.batch.is_some()
-    }
-
-    /// Whether the open transaction is large or old enough to be committed at once.
-    pub fn is_full(&self) -> bool {
-        self.batch.as_ref().is_some_and(|batch| {
-            batch.applied.rows >= BATCH_ROWS
-                || batch.bytes >= BATCH_BYTES
-                || batch.began.elapsed() >= BATCH_AGE
+            distrust: 0,
+            distrust_last: 0,
         })
     }
 
@@ -158,48 +137,126 @@ impl<'m> Applier<'m> {
         Ok(())
     }
 
-    /// Takes one message of blue's stream.
+    /// Writes a batch and commits it with its progress. `None` when it was a part: the transaction stays open then,
+    /// until the part that ends it.
     ///
     /// # Errors
-    /// [`Kind::Gate`] when blue's tables changed or a row is not as expected, [`Kind::Lease`] when the lease is gone,
-    /// [`Kind::Server`] when green refuses a change.
-    pub async fn take(&mut self, message: Message, bytes: u64) -> Result<()> {
-        match message {
-            Message::Begin(_) => {
-                let batch = self.open().await?;
-                batch.inside = true;
-                batch.markers_inside.clear();
-            }
-            Message::Commit(commit) => self.end_transaction(&commit),
-            Message::Relation(relation) => self.learn(relation).await?,
-            Message::Insert { relation, new } => self.insert(relation, new).await?,
-            Message::Update { relation, old, new } => self.update(relation, old, new).await?,
-            Message::Delete { relation, old } => self.delete(relation, old).await?,
-            Message::Truncate { relations, cascade, restart_identity } => {
-                self.truncate(&relations, cascade, restart_identity).await?;
-            }
-            Message::Logical(message) => self.hear(message),
-            Message::Origin { .. } | Message::Type { .. } => {}
+    /// [`Kind::Gate`] when a row on green is not as expected, [`Kind::Lease`] when the lease is gone, [`Kind::Server`]
+    /// when green refuses a change, in exact order too. After an error the connection is of no use.
+    pub async fn write(&mut self, mut batch: Batch) -> Result<Option<Committed>> {
+        if self.open.is_none() {
+            self.begin().await?;
         }
-        if let Some(batch) = &mut self.batch {
-            batch.bytes += bytes;
+        let net = batch.take_net().filter(|_| self.trusts_sets());
+        let tried = net.is_some();
+        match net {
+            Some(net) => self.write_net_or_exact(&net, &batch.changes).await?,
+            None => self.write_exact(batch.changes.iter()).await?,
         }
+        let Some(open) = &mut self.open else {
+            return Err(Error::new(Kind::Bug, "rows were written outside of a transaction"));
+        };
+        // From the end, so that a key is looked at once: only the last ones are kept.
+        if self.ledger.dirty_limit > 0 {
+            open.keys.extend_from_last(batch.changes.iter().rev().flat_map(Change::keys));
+        }
+        let at_boundary = batch.at_boundary();
+        open.applied.extend(batch.applied);
+        open.applied.set_based += u64::from(tried);
+        if !at_boundary {
+            // What was sent of it must be good before its changes are forgotten.
+            let exempted = self.pipeline.settle().await?;
+            self.count(|applied| applied.exempted += exempted);
+            return Ok(None);
+        }
+        self.commit().await.map(Some)
+    }
+
+    /// How far green is with the slot; `None` when no copy handed over to it.
+    pub async fn read_progress(&mut self) -> Result<Option<Progress>> {
+        super::progress::read(&*self.client, &self.slot).await
+    }
+
+    /// How far green's log is written and flushed.
+    pub async fn read_wal(&mut self) -> Result<(Lsn, Lsn)> {
+        let row = self
+            .client
+            .query_one(&self.read_wal, &[])
+            .await
+            .doing(Kind::Server, || "cannot read green's WAL positions".into())?;
+        Ok((super::progress::parse_lsn(row.get(0))?, super::progress::parse_lsn(row.get(1))?))
+    }
+
+    /// Matches a table of blue's with green's.
+    pub async fn resolve(&mut self, relation: Relation, table: &FollowTable) -> Result<Shape> {
+        Shape::resolve(&self.client, relation, table).await
+    }
+
+    async fn begin(&mut self) -> Result<()> {
+        self.command("begin", About::Command("begin a transaction")).await?;
+        let (client, statement, epoch) = (Arc::clone(&self.client), self.lease.clone(), self.epoch);
+        let held = async move { client.execute(&statement, &[&epoch]).await };
+        self.pipeline.send(Pending::start(held, About::Lease { epoch }).await).await?;
+        self.open = Some(Open { applied: Applied::default(), keys: DirtyKeys::new(self.ledger.dirty_limit) });
         Ok(())
     }
 
-    /// Moves the progress over a part of blue's log that held nothing for us, in a transaction of its own unless one
-    /// is open.
-    pub async fn pass(&mut self, position: Lsn) -> Result<()> {
-        let batch = self.open().await?;
-        batch.applied.position = batch.applied.position.max(position);
-        Ok(())
+    /// Sends a command without waiting for its answer.
+    async fn command(&mut self, sql: &'static str, about: About) -> Result<()> {
+        let client = Arc::clone(&self.client);
+        let sent = async move { client.batch_execute(sql).await.map(|()| 0) };
+        self.pipeline.send(Pending::start(sent, about).await).await
     }
 
-    /// Commits what is open, with its progress, and says what that was.
-    pub async fn commit(&mut self) -> Result<Option<Applied>> {
-        self.flush_inserts().await?;
-        let Some(batch) = self.batch.take() else { return Ok(None) };
-        let applied = &batch.applied;
+    fn count(&mut self, count: impl FnOnce(&mut Applied)) {
+        if let Some(open) = &mut self.open {
+            count(&mut open.applied);
+        }
+    }
+
+    fn trusts_sets(&mut self) -> bool {
+        let trusted = self.distrust == 0;
+        self.distrust = self.distrust.saturating_sub(1);
+        trusted
+    }
+
+    /// Tries it set by set; whatever fails so is taken back, and written in blue's order.
+    async fn write_net_or_exact(&mut self, net: &NetEffect, changes: &[Change]) -> Result<()> {
+        self.command("savepoint whole", About::Command("set a savepoint")).await?;
+        let settled = match self.write_net(net, changes).await {
+            Ok(()) => self.pipeline.settle().await,
+            Err(error) => Err(error),
+        };
+        let error = match settled {
+            Ok(exempted) => {
+                self.count(|applied| applied.exempted += exempted);
+                self.distrust_last = 0;
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        // A row that is missing has a name only in exact order, and may be exempt; a refusal may be one of the order.
+        if !matches!(error.kind, Kind::Server | Kind::Gate) || self.client.is_closed() {
+            return Err(error);
+        }
+        tracing::info!(why = %error.chain().join(": "), changes = changes.len(), "a batch is written again, row by row");
+        self.pipeline.forget().await;
+        self.inserts = None;
+        self.client
+            .batch_execute("rollback to savepoint whole")
+            .await
+            .doing(Kind::Server, || "cannot take a batch back on green".into())?;
+        self.landings.forget_new();
+        self.distrust_last = (self.distrust_last * 2).clamp(1, DISTRUST_MAX_BATCHES);
+        self.distrust = self.distrust_last;
+        self.count(|applied| applied.replayed += 1);
+        self.write_exact(changes.iter()).await
+    }
+
+    async fn commit(&mut self) -> Result<Committed> {
+        let Some(Open { applied, .. }) = &self.open else {
+            return Err(Error::new(Kind::Bug, "there is nothing to commit"));
+        };
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let (position, marker) =
             (applied.position.to_string(), applied.markers.last().map(|(text, _)| text.clone()));
@@ -213,123 +270,20 @@ impl<'m> Applier<'m> {
         };
         self.pipeline.send(Pending::start(written, About::Progress).await).await?;
         let exempted = self.pipeline.settle().await?;
-        // Only now, when every answer was good: a commit sent along would commit what came before a surprise.
-        self.client.batch_execute("commit").await.doing(Kind::Server, || "cannot commit on green".into())?;
-        let keys = batch.keys.list();
-        if !keys.is_empty() {
-            let mut dirty = self.memory.dirty.lock().unwrap_or_else(PoisonError::into_inner);
-            keys.into_iter().for_each(|key| dirty.add(key));
-        }
-        Ok(Some(Applied { exempted, ..batch.applied }))
-    }
-
-    /// How far green is with the slot; `None` when no copy handed over to it.
-    pub async fn read_progress(&mut self) -> Result<Option<Progress>> {
-        super::progress::read(&*self.client, &self.slot).await
-    }
-
-    /// How far green's log is written and flushed.
-    pub async fn read_wal(&mut self) -> Result<(Lsn, Lsn)> {
-        let row = self
-            .client
-            .query_one(include_str!("../../sql/stream/read_wal.sql"), &[])
-            .await
-            .doing(Kind::Server, || "cannot read green's WAL positions".into())?;
-        Ok((super::progress::parse_lsn(row.get(0))?, super::progress::parse_lsn(row.get(1))?))
-    }
-
-    async fn open(&mut self) -> Result<&mut Batch> {
-        if self.batch.is_none() {
-            let client = Arc::clone(&self.client);
-            let begun = async move { client.batch_execute("begin").await.map(|()| 0) };
-            self.pipeline.send(Pending::start(begun, About::Begin).await).await?;
-            let (client, statement, epoch) = (Arc::clone(&self.client), self.lease.clone(), self.epoch);
-            let held = async move { client.execute(&statement, &[&epoch]).await };
-            self.pipeline.send(Pending::start(held, About::Lease { epoch }).await).await?;
-        }
-        let dirty_limit = self.memory.dirty_limit;
-        Ok(self.batch.get_or_insert_with(|| Batch {
-            began: Instant::now(),
-            bytes: 0,
-            inside: false,
-            markers_inside: Vec::new(),
-            keys: DirtyKeys::new(dirty_limit),
-            applied: Applied::default(),
-        }))
-    }
-
-    fn end_transaction(&mut self, commit: &Commit) {
-        let Some(batch) = &mut self.batch else { return };
-        batch.inside = false;
-        batch.applied.position = commit.end_lsn;
-        batch.applied.transactions += 1;
-        batch.applied.commit_time = Some(commit.commit_time);
-        batch.applied.markers.extend(batch.markers_inside.drain(..).map(|marker| (marker, commit.end_lsn)));
-    }
-
-    fn hear(&mut self, message: LogicalMessage) {
-        let Some(batch) = &mut self.batch else { return };
-        if batch.inside && message.transactional && message.prefix == MARKER_PREFIX {
-            batch.markers_inside.push(String::from_utf8_lossy(&message.content).into_owned());
-        }
-    }
-
-    /// Learns the shape of a table, or checks that it is what it was.
-    async fn learn(&mut self, relation: Relation) -> Result<()> {
-        let blue = TableName::new(relation.schema.as_str(), relation.name.as_str());
-        if let Some(known) = self.memory.shapes.get(&relation.oid) {
-            if known.relation == relation {
-                return Ok(());
-            }
-            return Err(Error::new(Kind::Gate, format!("the shape of {} changed on blue", blue.plain())).hint(
-                "DDL ran on blue while it was followed. Bring green to the same shape and start from a fresh copy, \
-                 or undo the change on blue before any row is written with it.",
-            ));
-        }
-        let Some(table) = self.memory.tables.iter().find(|table| table.blue == blue).cloned() else {
-            return Err(Error::new(Kind::Gate, format!("blue sends changes of {}, which is not in the plan", blue.plain()))
-                .hint("It was added to the publication, or renamed, or is a new partition. Start from a fresh copy."));
-        };
-        // Looking at green must not stand between a row and its answer.
-        self.flush_inserts().await?;
-        let oid = relation.oid;
-        match Shape::resolve(&self.client, relation, &table).await {
-            Ok(shape) => {
-                self.memory.shapes.insert(oid, Arc::new(shape));
-                Ok(())
-            }
-            Err(error) => self.pipeline.first_failure().await.and(Err(error)),
-        }
-    }
-
-    fn shape(&self, oid: u32) -> Result<Arc<Shape>> {
-        self.memory.shapes.get(&oid).map(Arc::clone).ok_or_else(|| {
-            Error::new(
-                Kind::Server,
-                format!("blue sent a change of relation {oid} without having told its shape"),
-            )
-            .hint("Report this; starting again is safe.")
-        })
-    }
-
-    fn count(&mut self, rows: u64) {
-        if let Some(batch) = &mut self.batch {
-            batch.applied.rows += rows;
-        }
-    }
-
-    async fn truncate(&mut self, relations: &[u32], cascade: bool, restart_identity: bool) -> Result<()> {
-        self.flush_inserts().await?;
-        let shapes: Vec<_> = relations.iter().map(|oid| self.shape(*oid)).collect::<Result<_>>()?;
-        let names: Vec<_> = shapes.iter().map(|shape| shape.green.to_string()).collect();
-        let restart = if restart_identity { " restart identity" } else { "" };
-        let cascade = if cascade { " cascade" } else { "" };
-        let sql = format!("truncate table {}{restart}{cascade}", names.join(", "));
+        // Only now, when every answer was good: a commit sent along would commit what came before a surprise. What is
+        // read after it is read after it on green, too.
         let client = Arc::clone(&self.client);
-        let emptied = async move { client.batch_execute(&sql).await.map(|()| 0) };
-        let tables = shapes.iter().map(|shape| shape.green.plain()).collect::<Vec<_>>().join(", ");
-        self.pipeline.send(Pending::start(emptied, About::Truncate { tables }).await).await?;
-        self.count(relations.len() as u64);
-        Ok(())
+        let (committed, wal) = tokio::join!(client.batch_execute("commit"), self.read_wal());
+        committed.doing(Kind::Server, || "cannot commit on green".into())?;
+        let (inserted, flushed) = wal?;
+        self.landings.keep_new();
+        let Some(Open { mut applied, keys }) = self.open.take() else {
+            return Err(Error::new(Kind::Bug, "a transaction was lost"));
+        };
+        applied.exempted += exempted;
+        let mut dirty = self.ledger.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.list().into_iter().for_each(|key| dirty.add(key));
+        drop(dirty);
+        Ok(Committed { applied, inserted, flushed })
     }
 }

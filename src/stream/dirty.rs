@@ -1,7 +1,7 @@
 //! The keys changed last: what the fence compares once more before it closes.
 
 use crate::pg::name::TableName;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// A row that the stream changed.
@@ -28,10 +28,6 @@ impl DirtyKeys {
         DirtyKeys { limit, ..DirtyKeys::default() }
     }
 
-    pub fn wanted(&self) -> bool {
-        self.limit > 0
-    }
-
     pub fn add(&mut self, key: DirtyKey) {
         self.turn += 1;
         let key = Arc::new(key);
@@ -46,6 +42,22 @@ impl DirtyKeys {
         if self.order.len() > 2 * self.limit {
             self.order.retain(|(turn, key)| self.last_seen.get(key) == Some(turn));
         }
+    }
+
+    /// Adds keys that come last one first, as if they had been added in the order of their changes. Looks at no more of
+    /// them than are kept.
+    pub fn extend_from_last(&mut self, keys: impl Iterator<Item = DirtyKey>) {
+        let mut last: Vec<DirtyKey> = Vec::new();
+        let mut seen = HashSet::new();
+        for key in keys {
+            if seen.len() >= self.limit {
+                break;
+            }
+            if seen.insert(key.clone()) {
+                last.push(key);
+            }
+        }
+        last.into_iter().rev().for_each(|key| self.add(key));
     }
 
     /// Oldest first.
@@ -70,6 +82,19 @@ mod tests {
             dirty.add(key(n));
         }
         assert_eq!(dirty.list(), [key(3), key(1), key(4)]);
+    }
+
+    #[test]
+    fn keys_from_the_last_on_are_kept_as_if_added_one_by_one() {
+        let changes = [5, 1, 2, 2, 3, 1, 4, 4, 3];
+        for limit in 1..8 {
+            let (mut each, mut all) = (DirtyKeys::new(limit), DirtyKeys::new(limit));
+            each.add(key(9));
+            all.add(key(9));
+            changes.iter().for_each(|n| each.add(key(*n)));
+            all.extend_from_last(changes.iter().rev().map(|n| key(*n)));
+            assert_eq!(each.list(), all.list(), "limit {limit}");
+        }
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! The follower: keeps green up with blue until it is told to stop, through broken connections.
 
+mod collector;
+mod looking;
 mod session;
 mod trouble;
 
 pub use super::dirty::DirtyKey;
 pub use super::shape::FollowTable;
 
-use super::apply::{Applied, Memory};
+use super::apply::Ledger;
+use super::batch::Applied;
 use super::dirty::DirtyKeys;
+use super::shape::Shape;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Ears, Event};
 use crate::pg::conninfo::ConnInfo;
@@ -63,6 +67,10 @@ pub struct FollowStatus {
     pub rows: u64,
     /// Missing rows that were exempt.
     pub exempted: u64,
+    /// Batches written set by set.
+    pub set_based: u64,
+    /// Those of them that green refused so, and that were written again row by row.
+    pub replayed: u64,
     /// Commits on green are durable at once.
     pub synchronous: bool,
     /// WAL bytes between blue's end and what green has.
@@ -78,6 +86,12 @@ pub struct FollowStatus {
 struct Wish {
     stop: bool,
     synchronous: bool,
+}
+
+/// What outlives a session: the shapes blue told in this run.
+struct Memory {
+    tables: Vec<FollowTable>,
+    shapes: HashMap<u32, Arc<Shape>>,
 }
 
 /// What the task and its callers share.
@@ -287,6 +301,8 @@ impl Shared {
             status.transactions += applied.transactions;
             status.rows += applied.rows;
             status.exempted += applied.exempted;
+            status.set_based += applied.set_based;
+            status.replayed += applied.replayed;
             status.blue_end = status.blue_end.max(applied.position);
             status.lag_bytes = status.blue_end.bytes_since(status.applied);
             if let Some((marker, _)) = applied.markers.last() {
@@ -303,9 +319,8 @@ impl Shared {
 
 /// The task: sessions one after the other, until one ends by request or by an error that trying again cannot heal.
 async fn run(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>) {
-    let mut memory = Memory {
-        tables: shared.spec.tables.clone(),
-        shapes: HashMap::new(),
+    let mut memory = Memory { tables: shared.spec.tables.clone(), shapes: HashMap::new() };
+    let ledger = Ledger {
         dirty: Arc::clone(&shared.dirty),
         dirty_limit: shared.spec.dirty_keys,
         exempt: Arc::clone(&shared.exempt),
@@ -314,7 +329,9 @@ async fn run(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>) {
     let mut patience = trouble::Patience::default();
     loop {
         let before = shared.status.borrow().applied;
-        let Err(error) = session::run(&shared, &mut wishes, &mut memory, &mut blue).await else { return };
+        let Err(error) = session::run(&shared, &mut wishes, &mut memory, &ledger, &mut blue).await else {
+            return;
+        };
         if shared.status.borrow().applied > before {
             patience = trouble::Patience::default();
         }

@@ -5,8 +5,11 @@
 //! progress row in the same transaction. That row alone decides where to go on after any crash.
 
 mod apply;
+mod batch;
+mod change;
 mod dirty;
 pub mod follow;
+mod net;
 pub mod pgoutput;
 pub mod progress;
 mod reader;

@@ -6,6 +6,7 @@ use crate::error::{Doing, Kind, Result};
 use crate::pg::lsn::Lsn;
 use crate::pg::replication::{Frame, ReplicationStream};
 use futures_util::FutureExt;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -32,8 +33,8 @@ pub(super) enum Event {
 
 /// Some of the stream, in order.
 pub(super) struct Parcel {
-    pub events: Vec<Event>,
-    // Gives the room back when the parcel was applied.
+    pub events: VecDeque<Event>,
+    // Gives the room back when all of it is in batches, which have a bound of their own.
     _room: OwnedSemaphorePermit,
 }
 
@@ -58,7 +59,7 @@ pub(super) struct Reader {
 }
 
 struct Load {
-    events: Vec<Event>,
+    events: VecDeque<Event>,
     bytes: usize,
     inside: bool,
     skipping: bool,
@@ -71,7 +72,7 @@ impl Reader {
     /// [`Kind::Connect`] or [`Kind::Server`] when the stream ends by itself.
     pub async fn run(mut self) -> Result<()> {
         let mut load = Load {
-            events: Vec::new(),
+            events: VecDeque::new(),
             bytes: 0,
             inside: false,
             skipping: false,
@@ -127,7 +128,7 @@ impl Reader {
                 // What a skipped transaction tells of shapes is told only once, and is needed later.
                 if !load.skipping || matches!(message, Message::Relation(_)) {
                     load.bytes += bytes;
-                    load.events.push(Event::Message(message, bytes as u64));
+                    load.events.push_back(Event::Message(message, bytes as u64));
                 }
                 if !load.inside {
                     load.skipping = false;
@@ -137,7 +138,7 @@ impl Reader {
                 load.received = load.received.max(wal_end);
                 if !load.inside && wal_end > load.idle {
                     load.idle = wal_end;
-                    load.events.push(Event::Idle(wal_end));
+                    load.events.push_back(Event::Idle(wal_end));
                 }
                 if reply_requested {
                     self.tell(load.received, told).await?;

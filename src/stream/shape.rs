@@ -1,6 +1,6 @@
 //! How a table of blue is written on green: columns by name, and how a row is found again.
 
-use super::pgoutput::{Cell, Identity, OldTuple, Relation, Tuple};
+use super::pgoutput::{Cell, Identity, Relation, Tuple};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::name::{Ident, TableName};
 use std::fmt::Write as _;
@@ -26,6 +26,11 @@ pub(super) struct Shape {
     /// For each of blue's columns.
     pub targets: Vec<Target>,
     pub locate: Locate,
+    /// Why rows must be written one by one, in order, if they must.
+    pub only_row_by_row: Option<&'static str>,
+    /// A row deleted and inserted again under another key is what an update would have made of it: green has no columns
+    /// of its own, and writes all of blue's.
+    pub moves_whole: bool,
 }
 
 /// What green does with a column of blue.
@@ -83,6 +88,14 @@ impl Shape {
                 "Was it dropped while following? Create it as the plan says, or start from a fresh copy.",
             ));
         }
+        let fires: bool = client
+            .query_one(
+                include_str!("../../sql/stream/read_firing.sql"),
+                &[&green.schema.as_str(), &green.name.as_str()],
+            )
+            .await
+            .doing(Kind::Server, || format!("cannot read the triggers of {} on green", green.plain()))?
+            .get(0);
         let mut targets = Vec::with_capacity(relation.columns.len());
         for column in &relation.columns {
             let Some(row) = found.iter().find(|row| row.get::<_, &str>(0) == column.name) else {
@@ -99,7 +112,23 @@ impl Shape {
             });
         }
         let locate = locate(&relation, &table.key);
-        Ok(Shape { relation, green, targets, locate })
+        let only_row_by_row = match (fires, targets.iter().all(|target| *target == Target::Generated)) {
+            (true, _) => Some("a trigger or rule of green's table fires for each change"),
+            (_, true) => Some("green computes every column"),
+            _ => None,
+        };
+        let is_blues = |name: &str| relation.columns.iter().any(|column| column.name == name);
+        let moves_whole = targets.iter().all(|target| *target == Target::Write)
+            && found.iter().all(|row| row.get(1) || is_blues(row.get(0)));
+        Ok(Shape { relation, green, targets, locate, only_row_by_row, moves_whole })
+    }
+
+    /// The columns that tell a row apart; none when no key does.
+    pub fn key(&self) -> &[usize] {
+        match &self.locate {
+            Locate::Key(key) => key,
+            Locate::WholeRow | Locate::Nowhere(_) => &[],
+        }
     }
 
     /// Columns that an insert writes.
@@ -107,7 +136,8 @@ impl Shape {
         (0..self.targets.len()).filter(|at| self.targets[*at] != Target::Generated)
     }
 
-    fn column(&self, at: usize) -> Ident {
+    /// The name of a column, on both sides.
+    pub fn column(&self, at: usize) -> Ident {
         Ident::new(self.relation.columns[at].name.as_str())
     }
 
@@ -189,15 +219,9 @@ impl Shape {
         }
     }
 
-    /// The cells that tell the row apart, when a key does.
-    pub fn key_cells(&self, old: Option<&OldTuple>, new: Option<&Tuple>) -> Vec<Cell> {
-        let tuple = old.map(OldTuple::tuple).or(new);
-        match (&self.locate, tuple) {
-            (Locate::Key(key), Some(tuple)) => {
-                key.iter().filter_map(|at| tuple.0.get(*at).cloned()).collect()
-            }
-            _ => Vec::new(),
-        }
+    /// The cells that tell a row apart, when a key does.
+    pub fn key_cells<'t>(&'t self, tuple: &'t Tuple) -> impl Iterator<Item = &'t Cell> {
+        self.key().iter().filter_map(|at| tuple.0.get(*at))
     }
 }
 
@@ -249,6 +273,8 @@ mod tests {
             relation,
             green: TableName::new("s", "t"),
             targets: columns.iter().map(|(_, _, target)| *target).collect(),
+            only_row_by_row: None,
+            moves_whole: true,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Following blue on green: every kind of change, exactly once, through every kind of interruption.
 
+mod sets;
+
 use crate::support::Pair;
 use migrate::error::{Error, Kind};
 use migrate::event::{Deaf, Event, Listener};

@@ -2,7 +2,10 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::pg::name::TableName;
+use crate::stream::change::key_text;
 use crate::stream::dirty::DirtyKey;
+use crate::stream::pgoutput::Tuple;
+use crate::stream::shape::Shape;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::collections::{HashSet, VecDeque};
@@ -14,20 +17,46 @@ use std::time::Duration;
 const IN_FLIGHT: usize = 2048;
 
 /// How long green may take for one statement. Locks give up earlier.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 type Answer = Result<u64, tokio_postgres::Error>;
 
 /// What a statement was for, and so what its answer must be.
-#[derive(Debug, Clone)]
 pub(super) enum About {
-    Begin,
-    Lease { epoch: i64 },
+    /// Something with nothing to count, in words: `begin a transaction`.
+    Command(&'static str),
+    Lease {
+        epoch: i64,
+    },
     Progress,
-    Truncate { tables: String },
-    Insert { table: TableName, rows: u64 },
-    Update { key: DirtyKey },
-    Delete { key: DirtyKey },
+    Truncate {
+        tables: String,
+    },
+    Insert {
+        table: TableName,
+        rows: u64,
+    },
+    Update(Row),
+    Delete(Row),
+    /// One statement for this many landed rows.
+    Set {
+        table: TableName,
+        rows: u64,
+    },
+}
+
+/// The row a statement is about. Its name is put together only when it is needed.
+pub(super) struct Row {
+    pub shape: Arc<Shape>,
+    /// Only the key's cells.
+    pub key: Tuple,
+}
+
+impl Row {
+    fn name(&self) -> DirtyKey {
+        let cells = self.key.0.iter();
+        DirtyKey { table: self.shape.green.clone(), key: cells.map(key_text).collect() }
+    }
 }
 
 /// A statement on its way.
@@ -81,6 +110,14 @@ impl Pipeline {
         self.look_at(self.waiting.len()).await
     }
 
+    /// Waits for every answer whatever it is: the transaction is taken back.
+    pub async fn forget(&mut self) {
+        for Pending { answer, .. } in std::mem::take(&mut self.waiting) {
+            let _ = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
+        }
+        self.exempted = 0;
+    }
+
     fn is_exempt(&self, key: &DirtyKey) -> bool {
         self.exempt.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
@@ -100,11 +137,12 @@ impl Pipeline {
                 }
             };
             match &about {
-                About::Begin | About::Truncate { .. } => {}
+                About::Command(_) | About::Truncate { .. } => {}
                 About::Lease { .. } | About::Progress if rows == 1 => {}
-                About::Insert { rows: expected, .. } if rows == *expected => {}
-                About::Update { .. } | About::Delete { .. } if rows == 1 => {}
-                About::Update { key } | About::Delete { key } if rows == 0 && self.is_exempt(key) => {
+                About::Insert { rows: expected, .. } | About::Set { rows: expected, .. }
+                    if rows == *expected => {}
+                About::Update(_) | About::Delete(_) if rows == 1 => {}
+                About::Update(row) | About::Delete(row) if rows == 0 && self.is_exempt(&row.name()) => {
                     self.exempted += 1;
                 }
                 _ => return Err(unexpected_rows(&about, rows)),
@@ -116,13 +154,14 @@ impl Pipeline {
 
 fn refused(about: &About) -> Error {
     let what = match about {
-        About::Begin => "green does not begin a transaction".to_owned(),
+        About::Command(what) => format!("green does not {what}"),
         About::Lease { .. } => "cannot read the lease on green".to_owned(),
         About::Progress => "cannot write the progress on green".to_owned(),
         About::Truncate { tables } => format!("green does not truncate {tables}"),
         About::Insert { table, .. } => format!("green refuses rows inserted into {}", table.plain()),
-        About::Update { key } => format!("green refuses an update of {}", describe(key)),
-        About::Delete { key } => format!("green refuses a delete from {}", describe(key)),
+        About::Update(row) => format!("green refuses an update of {}", describe(&row.name())),
+        About::Delete(row) => format!("green refuses a delete from {}", describe(&row.name())),
+        About::Set { table, .. } => format!("green refuses a set of changes of {}", table.plain()),
     };
     Error::new(Kind::Server, what)
 }
@@ -135,12 +174,18 @@ fn unexpected_rows(about: &About, rows: u64) -> Error {
         }
         About::Progress => Error::new(Kind::Gate, "the progress row on green is gone, or ahead of us")
             .hint("Somebody else applied or reset green. Start from a fresh copy."),
-        About::Update { key } | About::Delete { key } => {
-            let verb = if matches!(about, About::Update { .. }) { "an update of" } else { "a delete from" };
-            Error::new(Kind::Gate, format!("{rows} rows on green instead of one for {verb} {}", describe(key)))
+        About::Update(row) | About::Delete(row) => {
+            let verb = if matches!(about, About::Update(_)) { "an update of" } else { "a delete from" };
+            Error::new(Kind::Gate, format!("{rows} rows on green instead of one for {verb} {}", describe(&row.name())))
                 .hint("Green differs from blue there: something else wrote to green. Run `migrate verify --repair`, or start from a fresh copy.")
         }
-        about => Error::new(Kind::Gate, format!("{rows} rows on green were not what was sent: {about:?}")),
+        About::Insert { table, rows: expected } | About::Set { table, rows: expected } => Error::new(
+            Kind::Gate,
+            format!("green changed {rows} rows of {} instead of {expected}", table.plain()),
+        ),
+        About::Command(_) | About::Truncate { .. } => {
+            Error::new(Kind::Bug, format!("green changed {rows} rows where nothing is counted"))
+        }
     }
 }
 

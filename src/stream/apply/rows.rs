@@ -1,11 +1,11 @@
-//! Row changes as statements with text parameters.
+//! Changes row by row, as statements with text parameters.
 
-use super::Applier;
-use super::pending::{About, Pending};
+use super::Writer;
+use super::pending::{About, Pending, Row};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::stream::dirty::DirtyKey;
+use crate::stream::change::Change;
 use crate::stream::pgoutput::{Cell, OldTuple, Tuple};
-use crate::stream::shape::{From, Locate, Shape};
+use crate::stream::shape::{From, Shape};
 use bytes::{Bytes, BytesMut};
 use std::fmt;
 use std::sync::Arc;
@@ -35,9 +35,9 @@ pub(super) struct Prepared {
 
 /// Consecutive inserts into one table that were not sent yet.
 pub(super) struct InsertRun {
-    relation: u32,
     shape: Arc<Shape>,
-    rows: Vec<Tuple>,
+    rows: usize,
+    values: Vec<TextCell>,
 }
 
 /// A value as a parameter in text: green's own input functions read what blue's output functions wrote.
@@ -85,78 +85,86 @@ impl ToSql for TextCell {
     to_sql_checked!();
 }
 
-impl Applier<'_> {
-    pub(super) async fn insert(&mut self, relation: u32, new: Tuple) -> Result<()> {
-        if self
-            .inserts
-            .as_ref()
-            .is_some_and(|run| run.relation != relation || run.rows.len() >= INSERT_SIZES[0])
-        {
+impl Writer {
+    /// Writes changes one by one, in their order.
+    pub(super) async fn write_exact(&mut self, changes: impl Iterator<Item = &Change>) -> Result<()> {
+        for change in changes {
+            if !matches!(change, Change::Insert { .. }) {
+                self.flush_inserts().await?;
+            }
+            match change {
+                Change::Insert { shape, new } => self.insert_row(shape, new).await?,
+                Change::Update { shape, old, new } => {
+                    self.update_row(shape, old.as_ref().map_or(new, OldTuple::tuple), new).await?;
+                }
+                Change::Delete { shape, old } => self.delete_row(shape, old.tuple()).await?,
+                Change::Truncate { shapes, cascade, restart_identity } => {
+                    self.truncate(shapes, *cascade, *restart_identity).await?;
+                }
+            }
+        }
+        self.flush_inserts().await
+    }
+
+    pub(super) async fn insert_row(&mut self, shape: &Arc<Shape>, new: &Tuple) -> Result<()> {
+        let full =
+            |run: &InsertRun| run.shape.relation.oid != shape.relation.oid || run.rows >= INSERT_SIZES[0];
+        if self.inserts.as_ref().is_some_and(full) {
             self.flush_inserts().await?;
         }
-        let shape = match &self.inserts {
-            Some(run) => Arc::clone(&run.shape),
-            None => self.shape(relation)?,
-        };
-        check_width(&shape, &new)?;
-        self.remember(&shape, None, Some(&new));
-        self.count(1);
-        self.inserts.get_or_insert_with(|| InsertRun { relation, shape, rows: Vec::new() }).rows.push(new);
+        let run = self.inserts.get_or_insert_with(|| InsertRun {
+            shape: Arc::clone(shape),
+            rows: 0,
+            values: Vec::new(),
+        });
+        run.rows += 1;
+        run.values.extend(shape.written().map(|at| TextCell::of(&new.0[at])));
         Ok(())
     }
 
     /// Sends the inserts that wait for company.
     pub(super) async fn flush_inserts(&mut self) -> Result<()> {
-        let Some(InsertRun { relation, shape, rows }) = self.inserts.take() else { return Ok(()) };
+        let Some(InsertRun { shape, rows, values }) = self.inserts.take() else { return Ok(()) };
         let width = shape.written().count();
-        let mut rest = rows.as_slice();
-        while !rest.is_empty() {
+        let mut values = values.into_iter();
+        let mut rest = rows;
+        while rest > 0 {
             let fits = |size: &&usize| {
-                **size <= rest.len() && **size * width <= PARAMETERS_MAX && (width > 0 || **size == 1)
+                **size <= rest && **size * width <= PARAMETERS_MAX && (width > 0 || **size == 1)
             };
             let size = INSERT_SIZES.iter().find(fits).copied().unwrap_or(1);
-            let (now, later) = rest.split_at(size);
-            rest = later;
-            let prepared = self.prepared(relation, &shape, StatementKey::Insert(size)).await?;
-            let values: Vec<TextCell> =
-                now.iter().flat_map(|row| shape.written().map(|at| TextCell::of(&row.0[at]))).collect();
+            rest -= size;
+            let prepared = self.prepared(&shape, StatementKey::Insert(size)).await?;
+            let now: Vec<TextCell> = values.by_ref().take(size * width).collect();
             let about = About::Insert { table: shape.green.clone(), rows: size as u64 };
-            self.execute(prepared, values, about).await?;
+            self.execute(prepared, now, about).await?;
         }
         Ok(())
     }
 
-    pub(super) async fn update(&mut self, relation: u32, old: Option<OldTuple>, new: Tuple) -> Result<()> {
-        self.flush_inserts().await?;
-        let shape = self.shape(relation)?;
-        check_width(&shape, &new)?;
-        check_located(&shape, old.as_ref())?;
+    /// `before` tells the row apart.
+    pub(super) async fn update_row(&mut self, shape: &Arc<Shape>, before: &Tuple, new: &Tuple) -> Result<()> {
         let unchanged: Vec<bool> = new.0.iter().map(|cell| *cell == Cell::Unchanged).collect();
-        let prepared = self.prepared(relation, &shape, StatementKey::Update(unchanged)).await?;
-        let before = old.as_ref().map_or(&new, OldTuple::tuple);
-        let values = values(&prepared.parameters, before, &new)?;
-        self.remember(&shape, old.as_ref(), Some(&new));
-        if old.is_some() {
-            self.remember(&shape, None, Some(&new));
-        }
-        let about = About::Update { key: dirty_key(&shape, old.as_ref(), Some(&new)) };
-        self.execute(prepared, values, about).await?;
-        self.count(1);
-        Ok(())
+        let prepared = self.prepared(shape, StatementKey::Update(unchanged)).await?;
+        let values = values(&prepared.parameters, before, new)?;
+        self.execute(prepared, values, About::Update(row(shape, before))).await
     }
 
-    pub(super) async fn delete(&mut self, relation: u32, old: OldTuple) -> Result<()> {
-        self.flush_inserts().await?;
-        let shape = self.shape(relation)?;
-        check_width(&shape, old.tuple())?;
-        check_located(&shape, Some(&old))?;
-        let prepared = self.prepared(relation, &shape, StatementKey::Delete).await?;
-        let values = values(&prepared.parameters, old.tuple(), old.tuple())?;
-        self.remember(&shape, Some(&old), None);
-        let about = About::Delete { key: dirty_key(&shape, Some(&old), None) };
-        self.execute(prepared, values, about).await?;
-        self.count(1);
-        Ok(())
+    pub(super) async fn delete_row(&mut self, shape: &Arc<Shape>, before: &Tuple) -> Result<()> {
+        let prepared = self.prepared(shape, StatementKey::Delete).await?;
+        let values = values(&prepared.parameters, before, before)?;
+        self.execute(prepared, values, About::Delete(row(shape, before))).await
+    }
+
+    async fn truncate(&mut self, shapes: &[Arc<Shape>], cascade: bool, restart_identity: bool) -> Result<()> {
+        let names: Vec<_> = shapes.iter().map(|shape| shape.green.to_string()).collect();
+        let restart = if restart_identity { " restart identity" } else { "" };
+        let cascade = if cascade { " cascade" } else { "" };
+        let sql = format!("truncate table {}{restart}{cascade}", names.join(", "));
+        let client = Arc::clone(&self.client);
+        let emptied = async move { client.batch_execute(&sql).await.map(|()| 0) };
+        let tables = shapes.iter().map(|shape| shape.green.plain()).collect::<Vec<_>>().join(", ");
+        self.pipeline.send(Pending::start(emptied, About::Truncate { tables }).await).await
     }
 
     async fn execute(&mut self, prepared: Arc<Prepared>, values: Vec<TextCell>, about: About) -> Result<()> {
@@ -165,8 +173,8 @@ impl Applier<'_> {
         self.pipeline.send(Pending::start(executed, about).await).await
     }
 
-    async fn prepared(&mut self, relation: u32, shape: &Shape, key: StatementKey) -> Result<Arc<Prepared>> {
-        let id = (relation, key);
+    async fn prepared(&mut self, shape: &Shape, key: StatementKey) -> Result<Arc<Prepared>> {
+        let id = (shape.relation.oid, key);
         if let Some(prepared) = self.statements.get(&id) {
             return Ok(Arc::clone(prepared));
         }
@@ -196,14 +204,10 @@ impl Applier<'_> {
             }
         }
     }
+}
 
-    fn remember(&mut self, shape: &Shape, old: Option<&OldTuple>, new: Option<&Tuple>) {
-        if let (Some(batch), Locate::Key(_)) = (&mut self.batch, &shape.locate)
-            && batch.keys.wanted()
-        {
-            batch.keys.add(dirty_key(shape, old, new));
-        }
-    }
+fn row(shape: &Arc<Shape>, before: &Tuple) -> Row {
+    Row { shape: Arc::clone(shape), key: Tuple(shape.key_cells(before).cloned().collect()) }
 }
 
 fn values(parameters: &[From], before: &Tuple, after: &Tuple) -> Result<Vec<TextCell>> {
@@ -221,35 +225,4 @@ fn values(parameters: &[From], before: &Tuple, after: &Tuple) -> Result<Vec<Text
             Some(cell) => Ok(TextCell::of(cell)),
         })
         .collect()
-}
-
-fn dirty_key(shape: &Shape, old: Option<&OldTuple>, new: Option<&Tuple>) -> DirtyKey {
-    let text = |cell: Cell| match cell {
-        Cell::Text(text) => String::from_utf8_lossy(&text).into_owned(),
-        Cell::Null | Cell::Unchanged => String::new(),
-    };
-    DirtyKey { table: shape.green.clone(), key: shape.key_cells(old, new).into_iter().map(text).collect() }
-}
-
-fn check_width(shape: &Shape, tuple: &Tuple) -> Result<()> {
-    if tuple.0.len() == shape.targets.len() {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::Server,
-        format!("blue sent a row of {} that does not fit its shape", shape.green.plain()),
-    ))
-}
-
-fn check_located(shape: &Shape, old: Option<&OldTuple>) -> Result<()> {
-    let why = match (&shape.locate, old) {
-        (Locate::Key(_), _) | (Locate::WholeRow, Some(OldTuple::Full(_))) => return Ok(()),
-        (Locate::Nowhere(why), _) => why.as_str(),
-        (Locate::WholeRow, _) => "blue did not send the whole row before",
-    };
-    Err(Error::new(
-        Kind::Gate,
-        format!("a changed row of {} cannot be found on green: {why}", shape.green.plain()),
-    )
-    .hint("Give the table a primary key on both sides, or REPLICA IDENTITY FULL on blue, before the copy."))
 }

@@ -1,24 +1,27 @@
 //! One set of connections, from the progress row until something breaks or we are told to stop.
 
-use super::{Shared, Wish};
+use super::collector::Collector;
+use super::looking::{Ending, Pulse, look_again_and_again};
+use super::{Memory, Shared, Wish};
 use crate::error::{Error, Kind, Result};
-use crate::event::Event as Told;
 use crate::pg::lsn::Lsn;
 use crate::pg::replication::{Identity, ReplicationConn};
-use crate::stream::apply::{Applied, Applier, Memory};
+use crate::stream::apply::{Committed, Ledger, Writer};
+use crate::stream::batch::Applied;
 use crate::stream::progress::Progress;
-use crate::stream::reader::{Event, Feedback, Parcel, Reader, WAITING_BYTES, WAITING_PARCELS};
+use crate::stream::reader::{Feedback, Parcel, Reader, WAITING_BYTES, WAITING_PARCELS};
 use crate::stream::watch::{SlotState, SlotWatch};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// How often blue's slot and end are looked at, and the lag is told.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a batch waits for more after something came, while we are far behind.
+const PATIENCE_MAX: Duration = Duration::from_millis(20);
 
 /// How often a position that moved without any change for us is written down.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
@@ -34,13 +37,14 @@ pub(super) async fn run(
     shared: &Shared,
     wishes: &mut watch::Receiver<Wish>,
     memory: &mut Memory,
+    ledger: &Ledger,
     blue: &mut Option<Identity>,
 ) -> Result<()> {
     let spec = &shared.spec;
     let watch = SlotWatch::connect(&spec.blue, &spec.slot).await?;
     let state = watch.look().await?;
-    let mut applier = Applier::connect(&spec.green, &spec.slot, spec.epoch, memory).await?;
-    let progress = check_progress(shared, applier.read_progress().await?, &state)?;
+    let mut writer = Writer::connect(&spec.green, &spec.slot, spec.epoch, ledger.clone()).await?;
+    let progress = check_progress(shared, writer.read_progress().await?, &state)?;
     let mut conn = ReplicationConn::connect(&spec.blue, "follow").await?;
     check_identity(blue, conn.identify().await?)?;
     let stream = conn
@@ -76,16 +80,18 @@ pub(super) async fn run(
     shared.status.send_modify(|status| status.applied = progress.position);
     shared.applied(&resumed, state.confirmed);
     let pulse = Pulse::default();
+    pulse.set_clock(state.clock_micros);
     let session = Session {
         shared,
         wishes: wishes.clone(),
-        applier,
+        green: Green::Free(Box::new(writer)),
+        collector: Collector::new(memory),
         parcels,
         feedback,
         unflushed: VecDeque::new(),
         durable: state.confirmed,
-        idle: None,
         idle_written: Instant::now(),
+        came: Instant::now(),
         pulse: &pulse,
     };
     let ending = tokio::select! {
@@ -130,65 +136,6 @@ fn check_identity(known: &mut Option<Identity>, found: Identity) -> Result<()> {
     }
 }
 
-/// Why the watching side ends a session.
-enum Ending {
-    Broken(Error),
-    HoldsTooMuch { retained_bytes: u64 },
-}
-
-/// What the applying side lets the watching side see.
-#[derive(Default)]
-struct Pulse {
-    /// Commit time of the newest transaction applied, by blue's clock, in microseconds since 1970; 0 for none.
-    newest_micros: AtomicI64,
-    /// All that came is committed, and we wait for more.
-    waiting: AtomicBool,
-}
-
-/// While we wait for more and less than this is between us and blue's end, it is WAL without changes for us.
-const NEAR_BYTES: u64 = 16 << 20;
-
-impl Pulse {
-    fn lag_seconds(&self, lag_bytes: u64, blue_clock_micros: i64) -> f64 {
-        let newest_micros = self.newest_micros.load(Ordering::Relaxed);
-        if newest_micros == 0
-            || lag_bytes == 0
-            || (self.waiting.load(Ordering::Relaxed) && lag_bytes < NEAR_BYTES)
-        {
-            return 0.0;
-        }
-        let age_micros = blue_clock_micros.saturating_sub(newest_micros).max(0);
-        Duration::from_micros(age_micros.unsigned_abs()).as_secs_f64()
-    }
-}
-
-/// Watches the slot for as long as the session lives, and tells the lag.
-async fn look_again_and_again(watch: &SlotWatch, shared: &Shared, pulse: &Pulse) -> Ending {
-    let mut tick = tokio::time::interval(LOOK_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        let state = match watch.look().await {
-            Ok(state) => state,
-            Err(error) => return Ending::Broken(error),
-        };
-        if state.retained_bytes > shared.spec.retained_wal_max_bytes {
-            return Ending::HoldsTooMuch { retained_bytes: state.retained_bytes };
-        }
-        shared.status.send_modify(|status| {
-            status.blue_end = status.blue_end.max(state.wal_end);
-            status.lag_bytes = status.blue_end.bytes_since(status.applied);
-            status.lag_seconds = pulse.lag_seconds(status.lag_bytes, state.clock_micros);
-        });
-        let status = shared.status.borrow().clone();
-        shared.ears.tell(Told::Lag {
-            bytes: status.lag_bytes,
-            seconds: status.lag_seconds,
-            transactions: status.transactions,
-        });
-    }
-}
-
 /// The reading task, ended with the session.
 struct Reading {
     task: JoinHandle<Result<()>>,
@@ -221,18 +168,27 @@ impl Drop for Reading {
     }
 }
 
+/// Green's side: one batch at a time, while the next one is collected.
+enum Green {
+    Free(Box<Writer>),
+    Writing(BoxFuture<'static, (Box<Writer>, Result<Option<Committed>>)>),
+    /// After a failure.
+    Gone,
+}
+
 struct Session<'s> {
     shared: &'s Shared,
     wishes: watch::Receiver<Wish>,
-    applier: Applier<'s>,
+    green: Green,
+    collector: Collector<'s>,
     parcels: mpsc::Receiver<Parcel>,
     feedback: watch::Sender<Feedback>,
     /// Commits on green that are not flushed yet: green's position after each, and what of blue it brought.
     unflushed: VecDeque<(Lsn, Lsn)>,
     durable: Lsn,
-    /// A position we may move to without any change, not yet written down.
-    idle: Option<Lsn>,
     idle_written: Instant,
+    /// When something came last.
+    came: Instant,
     pulse: &'s Pulse,
 }
 
@@ -240,69 +196,111 @@ impl Session<'_> {
     /// Applies until the reader ends or a stop is wished.
     async fn apply(mut self, reading: Reading, from: Lsn) -> Result<()> {
         // The row we go on from may be committed and not flushed.
-        let (inserted, _) = self.applier.read_wal().await?;
+        let (inserted, _) = self.writer()?.read_wal().await?;
         self.unflushed.push_back((inserted, from));
         self.wishes.mark_changed();
         loop {
-            if self.wishes.has_changed().unwrap_or(true) && self.obey().await? {
-                return self.stop(reading).await;
-            }
-            match self.parcels.try_recv() {
-                Ok(parcel) => self.take(parcel).await?,
-                Err(TryRecvError::Disconnected) => return Err(reading.ended().await),
-                // Nothing more is waiting: what we have is committed at once.
-                Err(TryRecvError::Empty) if self.applier.is_open() && self.applier.at_boundary() => {
-                    self.commit().await?;
+            self.collector.collect()?;
+            if matches!(self.green, Green::Free(_)) {
+                if self.wishes.has_changed().unwrap_or(true) && self.obey().await? {
+                    return self.stop(reading).await;
                 }
-                Err(TryRecvError::Empty) => {
-                    self.pulse.waiting.store(!self.applier.is_open(), Ordering::Relaxed);
-                    self.wait().await?;
-                    self.pulse.waiting.store(false, Ordering::Relaxed);
+                if let Some((relation, table)) = self.collector.take_unknown() {
+                    let shape = self.writer()?.resolve(relation, &table).await?;
+                    self.collector.learn(shape);
+                    continue;
+                }
+                if self.is_due() {
+                    self.write()?;
                 }
             }
+            if !self.wait().await? {
+                while matches!(self.green, Green::Writing(_)) {
+                    self.written().await?;
+                }
+                return Err(reading.ended().await);
+            }
+        }
+    }
+
+    fn writer(&mut self) -> Result<&mut Writer> {
+        match &mut self.green {
+            Green::Free(writer) => Ok(writer),
+            Green::Writing(_) | Green::Gone => Err(Error::new(Kind::Bug, "green is written to meanwhile")),
         }
     }
 
     /// Does what the caller wishes; true when that is to stop.
     async fn obey(&mut self) -> Result<bool> {
         let wish = *self.wishes.borrow_and_update();
-        self.applier.set_synchronous(wish.synchronous).await?;
+        self.writer()?.set_synchronous(wish.synchronous).await?;
         self.shared.status.send_if_modified(|status| {
             std::mem::replace(&mut status.synchronous, wish.synchronous) != wish.synchronous
         });
         Ok(wish.stop)
     }
 
-    async fn take(&mut self, parcel: Parcel) -> Result<()> {
-        for event in parcel.events {
-            match event {
-                Event::Message(message, bytes) => {
-                    self.applier.take(message, bytes).await?;
-                    if self.applier.is_full() && self.applier.at_boundary() {
-                        self.commit().await?;
-                    }
-                }
-                Event::Idle(position) => self.idle = Some(position),
-            }
+    /// Whether what is collected should be written now.
+    fn is_due(&self) -> bool {
+        let batch = &self.collector.batch;
+        batch.is_full() || (self.may_write() && self.patience().is_zero())
+    }
+
+    /// Nothing more is waiting, and what we have ends where a blue transaction does.
+    fn may_write(&self) -> bool {
+        let batch = &self.collector.batch;
+        !batch.is_empty() && batch.at_boundary() && self.collector.wants_more() && self.parcels.is_empty()
+    }
+
+    /// How long the batch should still wait for more: not at all when we are close behind blue, for as long as more
+    /// comes when we are far behind. Larger batches are cheaper by the row, and smaller ones are seen sooner.
+    fn patience(&self) -> Duration {
+        let newest = self.collector.batch.applied.commit_time;
+        let behind = newest.map_or(Duration::ZERO, |newest| self.pulse.age_of(newest));
+        (behind / 4).min(PATIENCE_MAX).saturating_sub(self.came.elapsed())
+    }
+
+    /// Begins to write what is collected.
+    fn write(&mut self) -> Result<()> {
+        let Green::Free(mut writer) = std::mem::replace(&mut self.green, Green::Gone) else {
+            return Err(Error::new(Kind::Bug, "green is written to meanwhile"));
+        };
+        if self.collector.batch.at_boundary()
+            && let Some(position) = self.collector.idle.take()
+        {
+            self.collector.batch.pass(position);
         }
+        let batch = self.collector.batch.take();
+        self.green = Green::Writing(
+            async move {
+                let outcome = writer.write(batch).await;
+                (writer, outcome)
+            }
+            .boxed(),
+        );
         Ok(())
     }
 
-    async fn commit(&mut self) -> Result<()> {
-        if let Some(position) = self.idle.take() {
-            self.applier.pass(position).await?;
-        }
-        let Some(applied) = self.applier.commit().await? else { return Ok(()) };
+    /// Waits until what is being written is in.
+    async fn written(&mut self) -> Result<()> {
+        let Green::Writing(writing) = &mut self.green else { return Ok(()) };
+        let (writer, outcome) = writing.await;
+        self.wrote(writer, outcome)
+    }
+
+    fn wrote(&mut self, writer: Box<Writer>, outcome: Result<Option<Committed>>) -> Result<()> {
+        let synchronous = writer.is_synchronous();
+        self.green = Green::Free(writer);
+        let Some(Committed { applied, inserted, flushed }) = outcome? else { return Ok(()) };
         self.idle_written = Instant::now();
         if let Some(time) = applied.commit_time {
             self.pulse.newest_micros.store(time.unix_micros(), Ordering::Relaxed);
         }
-        if self.applier.is_synchronous() {
+        if synchronous {
             // This commit was flushed, and with it everything before it.
             self.unflushed.clear();
             self.durable = applied.position;
         } else {
-            let (inserted, flushed) = self.applier.read_wal().await?;
             self.unflushed.push_back((inserted, applied.position));
             self.settle(flushed);
         }
@@ -328,7 +326,7 @@ impl Session<'_> {
     }
 
     async fn poll_flush(&mut self) -> Result<()> {
-        let (_, flushed) = self.applier.read_wal().await?;
+        let (_, flushed) = self.writer()?.read_wal().await?;
         let before = self.durable;
         self.settle(flushed);
         if self.durable != before {
@@ -337,30 +335,50 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Nothing to apply: waits for more, a wish, the flush of what was committed, or the time to write down where we are.
-    async fn wait(&mut self) -> Result<()> {
-        let idle_due =
-            tokio::time::sleep((self.idle_written + IDLE_EVERY).saturating_duration_since(Instant::now()));
-        let may_pass = self.idle.is_some() && self.applier.at_boundary();
-        tokio::select! {
-            parcel = self.parcels.recv() => match parcel {
-                Some(parcel) => self.take(parcel).await,
-                // The next look at the queue finds why.
-                None => Ok(()),
-            },
-            _ = self.wishes.changed() => {
-                // Looked at in the loop.
-                self.wishes.mark_changed();
-                Ok(())
-            }
-            () = tokio::time::sleep(FLUSH_POLL_EVERY), if !self.unflushed.is_empty() => self.poll_flush().await,
-            () = idle_due, if may_pass => self.commit().await,
+    /// Waits for green, for more from blue, a wish, the flush of what was committed, or the time to write down where we
+    /// are. False when nothing more comes from blue.
+    async fn wait(&mut self) -> Result<bool> {
+        if matches!(self.green, Green::Writing(_)) {
+            let more = self.collector.wants_more();
+            let Green::Writing(writing) = &mut self.green else { return Ok(true) };
+            let (writer, outcome) = tokio::select! {
+                biased;
+                written = writing => written,
+                parcel = self.parcels.recv(), if more => return Ok(self.give(parcel)),
+            };
+            self.wrote(writer, outcome)?;
+            return Ok(true);
         }
+        let batch = &self.collector.batch;
+        let lingers = self.may_write().then(|| self.patience());
+        let idle_left = (self.idle_written + IDLE_EVERY).saturating_duration_since(Instant::now());
+        let may_pass = self.collector.idle.is_some() && batch.is_empty();
+        self.pulse.waiting.store(batch.is_empty(), Ordering::Relaxed);
+        tokio::select! {
+            biased;
+            parcel = self.parcels.recv(), if self.collector.wants_more() => return Ok(self.give(parcel)),
+            _ = self.wishes.changed() => self.wishes.mark_changed(),
+            () = tokio::time::sleep(lingers.unwrap_or_default()), if lingers.is_some() => {}
+            () = tokio::time::sleep(FLUSH_POLL_EVERY), if !self.unflushed.is_empty() => self.poll_flush().await?,
+            () = tokio::time::sleep(idle_left), if may_pass => self.write()?,
+        }
+        Ok(true)
+    }
+
+    fn give(&mut self, parcel: Option<Parcel>) -> bool {
+        self.pulse.waiting.store(false, Ordering::Relaxed);
+        let Some(parcel) = parcel else { return false };
+        self.came = Instant::now();
+        self.collector.give(parcel);
+        true
     }
 
     async fn stop(mut self, reading: Reading) -> Result<()> {
-        if self.applier.at_boundary() {
-            self.commit().await?;
+        if self.collector.batch.at_boundary()
+            && !(self.collector.batch.is_empty() && self.collector.idle.is_none())
+        {
+            self.write()?;
+            self.written().await?;
         }
         // Inside of a blue transaction there is nothing to keep: it comes again as a whole.
         let waited = Instant::now();

@@ -1,0 +1,248 @@
+//! The net effect of a batch: for each key of a green table, what is left to do when only its state before and after
+//! the batch counts.
+//!
+//! Pure: it looks at changes in blue's order and says, key by key, insert, update, delete or replace; or it says why
+//! that cannot be said, and then the batch has to be written in exact order.
+
+use super::change::Change;
+use super::pgoutput::{Cell, OldTuple, Tuple};
+use super::shape::{Locate, Shape};
+use crate::pg::name::TableName;
+use bytes::{BufMut, Bytes, BytesMut};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+/// Why a batch has no net effect, in a few words for the log.
+pub(super) type Unfoldable = &'static str;
+
+/// A row to write: as blue sent it, or put together from several changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NetRow {
+    /// The new row of this change of the batch.
+    Sent(usize),
+    /// Cells that a change left unchanged were taken from an earlier one.
+    Merged(Tuple),
+}
+
+/// What a key comes to. Numbers are changes of the batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// The row was not there before, and is not there after.
+    Nothing,
+    Insert(NetRow),
+    /// The row was there, and stays; cells may be left unchanged.
+    Update(NetRow),
+    /// By the row before this change.
+    Delete(usize),
+    /// The row was deleted, and one of the same key inserted: columns that blue does not have start anew.
+    Replace(usize, NetRow),
+}
+
+/// The effects on one green table.
+#[derive(Debug)]
+pub(super) struct TableEffect {
+    pub shape: Arc<Shape>,
+    /// In the order in which the keys were first met.
+    pub effects: Vec<Effect>,
+    places: HashMap<Bytes, usize>,
+}
+
+/// The effects on all tables, in the order in which they were first met.
+#[derive(Debug, Default)]
+pub(super) struct NetEffect {
+    pub tables: Vec<TableEffect>,
+    by_oid: HashMap<u32, usize>,
+}
+
+impl NetRow {
+    /// The cells.
+    pub fn tuple<'c>(&'c self, changes: &'c [Change]) -> Option<&'c Tuple> {
+        match self {
+            NetRow::Sent(at) => changes.get(*at)?.after(),
+            NetRow::Merged(tuple) => Some(tuple),
+        }
+    }
+}
+
+impl NetEffect {
+    /// Adds `changes[at]`; all before it were added.
+    ///
+    /// # Errors
+    /// Why no net effect can be given any more.
+    pub fn add(&mut self, changes: &[Change], at: usize) -> Result<(), Unfoldable> {
+        match &changes[at] {
+            Change::Insert { shape, .. } => {
+                let table = self.table(shape)?;
+                match shape.locate {
+                    Locate::Key(_) => table.insert(changes, NetRow::Sent(at)),
+                    // Nothing else of this table can be in the batch: changes of rows without a key do not fold.
+                    Locate::WholeRow | Locate::Nowhere(_) => {
+                        table.effects.push(Effect::Insert(NetRow::Sent(at)));
+                        Ok(())
+                    }
+                }
+            }
+            Change::Update { shape, old, new } => self.table(shape)?.update(changes, at, old.as_ref(), new),
+            Change::Delete { shape, old } => {
+                let table = self.table(shape)?;
+                let key = key_of(&table.shape, old.tuple())?;
+                table.delete(key, at)
+            }
+            Change::Truncate { .. } => Err("a table was truncated"),
+        }
+    }
+
+    fn table(&mut self, shape: &Arc<Shape>) -> Result<&mut TableEffect, Unfoldable> {
+        let at = match self.by_oid.entry(shape.relation.oid) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(vacant) => {
+                if let Some(why) = shape.only_row_by_row {
+                    return Err(why);
+                }
+                let same = |green: &TableName| self.tables.iter().any(|table| table.shape.green == *green);
+                if same(&shape.green) {
+                    return Err("several of blue's tables are one of green's");
+                }
+                self.tables.push(TableEffect {
+                    shape: Arc::clone(shape),
+                    effects: Vec::new(),
+                    places: HashMap::new(),
+                });
+                *vacant.insert(self.tables.len() - 1)
+            }
+        };
+        Ok(&mut self.tables[at])
+    }
+}
+
+impl TableEffect {
+    fn effect(&self, key: &Bytes) -> Option<&Effect> {
+        self.places.get(key).map(|at| &self.effects[*at])
+    }
+
+    fn set(&mut self, key: Bytes, effect: Effect) {
+        match self.places.entry(key) {
+            Entry::Occupied(place) => self.effects[*place.get()] = effect,
+            Entry::Vacant(place) => {
+                place.insert(self.effects.len());
+                self.effects.push(effect);
+            }
+        }
+    }
+
+    fn insert(&mut self, changes: &[Change], row: NetRow) -> Result<(), Unfoldable> {
+        let new = row.tuple(changes).ok_or("a change has no row")?;
+        let key = key_of(&self.shape, new)?;
+        let effect = match self.effect(&key) {
+            None | Some(Effect::Nothing) => Effect::Insert(row),
+            Some(Effect::Delete(deleted)) => Effect::Replace(*deleted, row),
+            Some(_) => return Err("a key was inserted twice"),
+        };
+        self.set(key, effect);
+        Ok(())
+    }
+
+    fn delete(&mut self, key: Bytes, at: usize) -> Result<(), Unfoldable> {
+        let effect = match self.effect(&key) {
+            None | Some(Effect::Update(_) | Effect::Replace(..)) => Effect::Delete(at),
+            Some(Effect::Insert(_)) => Effect::Nothing,
+            Some(Effect::Nothing | Effect::Delete(_)) => return Err("a key was deleted twice"),
+        };
+        self.set(key, effect);
+        Ok(())
+    }
+
+    fn update(
+        &mut self,
+        changes: &[Change],
+        at: usize,
+        old: Option<&OldTuple>,
+        new: &Tuple,
+    ) -> Result<(), Unfoldable> {
+        if !matches!(self.shape.locate, Locate::Key(_)) {
+            return Err("a row without a key was changed");
+        }
+        let key_before = key_of(&self.shape, old.map_or(new, OldTuple::tuple))?;
+        if old.is_some() && key_of(&self.shape, new)? != key_before {
+            return self.change_key(changes, at, old, key_before);
+        }
+        let merged = |row: &NetRow| merge(row.tuple(changes), new, at);
+        let effect = match self.effect(&key_before) {
+            None => Effect::Update(NetRow::Sent(at)),
+            Some(Effect::Insert(row)) => Effect::Insert(merged(row)),
+            Some(Effect::Update(row)) => Effect::Update(merged(row)),
+            Some(Effect::Replace(deleted, row)) => Effect::Replace(*deleted, merged(row)),
+            Some(Effect::Nothing | Effect::Delete(_)) => return Err("a deleted key was updated"),
+        };
+        self.set(key_before, effect);
+        Ok(())
+    }
+
+    /// A row moves to another key: deleted there, inserted here, which needs all of its cells.
+    fn change_key(
+        &mut self,
+        changes: &[Change],
+        at: usize,
+        old: Option<&OldTuple>,
+        key_before: Bytes,
+    ) -> Result<(), Unfoldable> {
+        if !self.shape.moves_whole {
+            return Err("a key was changed, and green keeps more of the row than blue sends");
+        }
+        let new = changes[at].after().ok_or("a change has no row")?;
+        let row = match (self.effect(&key_before), old) {
+            (Some(Effect::Insert(row) | Effect::Update(row) | Effect::Replace(_, row)), _) => {
+                merge(row.tuple(changes), new, at)
+            }
+            (None, Some(OldTuple::Full(before))) => merge(Some(before), new, at),
+            (None, _) => NetRow::Sent(at),
+            (Some(Effect::Nothing | Effect::Delete(_)), _) => {
+                return Err("the key of a deleted row was changed");
+            }
+        };
+        if row.tuple(changes).is_none_or(|row| row.0.contains(&Cell::Unchanged)) {
+            return Err("a key was changed, and a TOAST value of the row was not sent");
+        }
+        self.delete(key_before, at)?;
+        self.insert(changes, row)
+    }
+}
+
+/// The newer row over an earlier one: what it left unchanged is as it was.
+fn merge(earlier: Option<&Tuple>, new: &Tuple, at: usize) -> NetRow {
+    match earlier {
+        Some(earlier) if new.0.contains(&Cell::Unchanged) => {
+            let cell = |(new, earlier): (&Cell, &Cell)| match new {
+                Cell::Unchanged => earlier.clone(),
+                sent => sent.clone(),
+            };
+            NetRow::Merged(Tuple(new.0.iter().zip(&earlier.0).map(cell).collect()))
+        }
+        _ => NetRow::Sent(at),
+    }
+}
+
+/// The key's cells as one text. Equal texts are equal keys: output functions are fixed, and a change names its row as
+/// the row is at that moment.
+fn key_of(shape: &Shape, tuple: &Tuple) -> Result<Bytes, Unfoldable> {
+    let Locate::Key(key) = &shape.locate else { return Err("a row without a key was changed") };
+    let cell = |at: &usize| match tuple.0.get(*at) {
+        Some(Cell::Text(text)) => Ok(text),
+        _ => Err("a part of a key is null or was not sent"),
+    };
+    if let [at] = key.as_slice() {
+        return cell(at).cloned();
+    }
+    let mut joined = BytesMut::new();
+    for at in key {
+        let text = cell(at)?;
+        // With its length before it, no value can run into the next.
+        joined.put_u64(text.len() as u64);
+        joined.extend_from_slice(text);
+    }
+    Ok(joined.freeze())
+}
+
+#[cfg(test)]
+mod tests;
