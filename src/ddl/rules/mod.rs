@@ -161,6 +161,9 @@ fn concurrently(mut step: Online, sql: String, verify: Verify) -> Online {
     step
 }
 
+/// A step's name is no longer than this, in characters.
+const ID_CHARS_MAX: usize = 100;
+
 /// `create index a on public.t` as a step name: `ddl/create-index-a-on-public.t`.
 pub(super) fn slug(title: &str) -> String {
     let mut id = "ddl/".to_owned();
@@ -171,7 +174,9 @@ pub(super) fn slug(title: &str) -> String {
             id.push('-');
         }
     }
-    id.trim_end_matches('-').to_owned()
+    // Ten ADD COLUMNs are one step; a name is to be read, and those cut to the same are numbered.
+    let end = id.char_indices().nth(ID_CHARS_MAX).map_or(id.len(), |(end, _)| end);
+    id[..end].trim_end_matches('-').to_owned()
 }
 
 fn finding(statement: &Statement, severity: Severity, code: &str, what: String, help: &str) -> Finding {
