@@ -16,16 +16,19 @@ use tokio_postgres::tls::TlsConnect;
 use tokio_postgres::{Client, Config, Connection};
 
 /// What every session of ours sets first, so that text means the same on both sides and no role default cuts us short.
+/// No JIT: the planner thinks catalog queries dear, and compiling one took 4.1 s where running it takes 0.04 s.
 pub const PINNED: &str = "set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; set extra_float_digits = 3; \
     set bytea_output = 'hex'; set timezone = 'UTC'; set lc_monetary = 'C'; set search_path = ''; \
     set client_encoding = 'UTF8'; set statement_timeout = 0; set lock_timeout = 0; \
-    set idle_in_transaction_session_timeout = 0; set row_security = off; set client_min_messages = warning";
+    set idle_in_transaction_session_timeout = 0; set row_security = off; set client_min_messages = warning; \
+    set jit = off";
 
 /// [`PINNED`] in the form of the startup parameter `options`: what RESET ALL goes back to, and what a replication
 /// connection, which may set nothing, begins with.
 pub(super) const PINNED_OPTIONS: &str = "-c datestyle=ISO,\\ YMD -c intervalstyle=postgres -c extra_float_digits=3 \
     -c bytea_output=hex -c timezone=UTC -c lc_monetary=C -c search_path= -c statement_timeout=0 -c lock_timeout=0 \
-    -c idle_in_transaction_session_timeout=0 -c row_security=off -c client_min_messages=warning";
+    -c idle_in_transaction_session_timeout=0 -c row_security=off -c client_min_messages=warning \
+    -c jit=off";
 
 /// How long anybody waits for a pool to give a connection.
 const POOL_WAIT: Duration = Duration::from_secs(30);

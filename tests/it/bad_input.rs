@@ -300,7 +300,7 @@ async fn a_cutover_while_green_is_far_behind_touches_no_client() {
     stage.migrate(&["replicate", "plan.yaml", "--until-caught-up"]).run().await.expect(0);
     let mut green = stage.pair.green().await;
     let lock = green.transaction().await.unwrap();
-    lock.batch_execute("lock table token in access exclusive mode").await.unwrap();
+    lock.batch_execute("lock table token in share mode").await.unwrap();
     let more = "insert into token select n, 0 from generate_series(1000, 3000) n";
     stage.pair.blue().await.batch_execute(more).await.unwrap();
     let before = stage.traces().await;
