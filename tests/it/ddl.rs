@@ -170,7 +170,6 @@ async fn brief_statements_take_the_locks_told_and_neither_scan_nor_rewrite() {
         "alter table t alter a drop not null",
         "alter table t alter a set statistics 10",
         "alter table t set (fillfactor = 70)",
-        "alter table t drop column r_id",
         "alter table t drop column a",
         "alter table t rename column a to c",
         "alter table t rename to t2",
