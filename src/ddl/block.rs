@@ -193,7 +193,7 @@ impl Block {
             self.hide(&format!("`{}`, which cannot be read", value.trim()));
             return;
         };
-        let unknown = parse::functions(&tree).into_iter().find(|name| !is_harmless(name));
+        let unknown = parse::function_names(&tree).find(|name| !is_harmless(name));
         if let Some(name) = unknown {
             self.hide(&format!("{name}(), whose effect only running it tells"));
         }

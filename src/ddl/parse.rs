@@ -2,7 +2,7 @@
 
 use super::cursor;
 pub use pg_query::{NodeEnum, protobuf as node};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A statement of a text: its tree, and where it is (bytes; leading blanks and comments left out, no semicolon).
 #[derive(Debug, Clone)]
@@ -148,69 +148,80 @@ pub(super) fn is_position(field: &str) -> bool {
         || field.ends_with("list_end")
 }
 
-/// Every relation a tree names, wherever in it, as (schema, name).
-pub fn relations(tree: &NodeEnum) -> Vec<(String, String)> {
-    fn walk(value: &Value, found: &mut Vec<(String, String)>) {
+/// Looks at every object of a tree's JSON form, the outer before the inner: the generated types have no visitor of their own.
+fn each(tree: &NodeEnum, look: &mut dyn FnMut(&Map<String, Value>)) {
+    fn walk(value: &Value, look: &mut dyn FnMut(&Map<String, Value>)) {
         match value {
             Value::Object(fields) => {
-                if let (Some(Value::String(schema)), Some(Value::String(name))) =
-                    (fields.get("schemaname"), fields.get("relname"))
-                {
-                    found.push((schema.clone(), name.clone()));
-                }
-                fields.values().for_each(|field| walk(field, found));
+                look(fields);
+                fields.values().for_each(|field| walk(field, look));
             }
-            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
+            Value::Array(items) => items.iter().for_each(|item| walk(item, look)),
             _ => {}
         }
     }
-    let mut found = Vec::new();
     if let Ok(value) = serde_json::to_value(tree) {
-        walk(&value, &mut found);
+        walk(&value, look);
     }
+}
+
+fn string(node: &Value) -> Option<&str> {
+    node.pointer("/node/String/sval")?.as_str()
+}
+
+/// Every relation a tree names, wherever in it, as (schema, name).
+pub fn relations(tree: &NodeEnum) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    each(tree, &mut |fields| {
+        if let (Some(Value::String(schema)), Some(Value::String(name))) =
+            (fields.get("schemaname"), fields.get("relname"))
+        {
+            found.push((schema.clone(), name.clone()));
+        }
+    });
     found
 }
 
 /// Whether a query selects `*`, wherever in a tree.
 pub fn has_star(tree: &NodeEnum) -> bool {
-    fn walk(value: &Value) -> bool {
-        match value {
-            Value::Object(fields) => {
-                let selects = fields.get("target_list").and_then(Value::as_array).is_some_and(|targets| {
-                    targets.iter().any(|target| {
-                        let fields = target.pointer("/node/ResTarget/val/node/ColumnRef/fields");
-                        let last = fields.and_then(Value::as_array).and_then(|fields| fields.last());
-                        last.is_some_and(|last| last.pointer("/node/AStar").is_some())
-                    })
-                });
-                selects || fields.values().any(walk)
-            }
-            Value::Array(items) => items.iter().any(walk),
-            _ => false,
-        }
-    }
-    serde_json::to_value(tree).is_ok_and(|value| walk(&value))
+    let mut found = false;
+    each(tree, &mut |fields| {
+        let targets = fields.get("target_list").and_then(Value::as_array);
+        found |= targets.into_iter().flatten().any(|target| {
+            let fields = target.pointer("/node/ResTarget/val/node/ColumnRef/fields");
+            let last = fields.and_then(Value::as_array).and_then(|fields| fields.last());
+            last.is_some_and(|last| last.pointer("/node/AStar").is_some())
+        });
+    });
+    found
 }
 
-/// The functions a tree calls, wherever in it, by their last name.
-pub fn functions(tree: &NodeEnum) -> Vec<String> {
-    fn walk(value: &Value, found: &mut Vec<String>) {
-        match value {
-            Value::Object(fields) => {
-                if let Some(Value::Array(parts)) = fields.get("funcname") {
-                    let last = parts.last().and_then(|part| part.pointer("/node/String/sval"));
-                    found.push(last.and_then(Value::as_str).unwrap_or_default().to_owned());
-                }
-                fields.values().for_each(|field| walk(field, found));
-            }
-            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
-            _ => {}
-        }
-    }
+/// The functions a tree calls, wherever in it, each with its schema when one is written.
+pub fn functions(tree: &NodeEnum) -> Vec<Vec<String>> {
     let mut found = Vec::new();
-    if let Ok(value) = serde_json::to_value(tree) {
-        walk(&value, &mut found);
-    }
+    each(tree, &mut |fields| {
+        if let Some(Value::Array(parts)) = fields.get("funcname") {
+            found.push(parts.iter().filter_map(string).map(str::to_owned).collect());
+        }
+    });
+    found
+}
+
+/// The functions a tree calls, by their names alone.
+pub fn function_names(tree: &NodeEnum) -> impl Iterator<Item = String> {
+    functions(tree).into_iter().map(|mut parts| parts.pop().unwrap_or_default())
+}
+
+/// The columns a tree names, once each, in order; a qualified name by its last part.
+pub fn columns(tree: &NodeEnum) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    each(tree, &mut |fields| {
+        let parts = fields.get("ColumnRef").and_then(|column| column.get("fields")).and_then(Value::as_array);
+        let last = parts.and_then(|parts| parts.last()).and_then(string);
+        if let Some(name) = last.filter(|name| !found.iter().any(|before| before == name)) {
+            found.push(name.to_owned());
+        }
+    });
     found
 }
 
@@ -306,7 +317,7 @@ mod tests {
     #[test]
     fn functions_are_found_wherever_they_are_called() {
         let tree = parse_one("select a.f(1) from t where exists (select g(max(x)) from u)").unwrap();
-        let mut found = functions(&tree);
+        let mut found: Vec<_> = function_names(&tree).collect();
         found.sort();
         assert_eq!(found, ["f", "g", "max"]);
     }

@@ -5,7 +5,6 @@ use super::{
     scene::Scene,
 };
 use crate::{facts::Volatility, pg::name::Ident};
-use serde_json::Value;
 
 /// What is known of an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +72,7 @@ const VOLATILE_BROUGHT: &[&str] = &[
 pub(super) fn of(expression: &node::Node, scene: &Scene, path: &[Ident]) -> Known {
     let Some(tree) = &expression.node else { return Known::OneValue };
     let mut unknown = Vec::new();
-    for name in functions(tree) {
+    for name in parse::functions(tree) {
         match of_function(&name, scene, path) {
             Some(Volatility::Volatile) => return Known::Volatile,
             Some(_) => {}
@@ -152,54 +151,6 @@ const STABLE: &[&str] = &[
     "array_fill",
 ];
 
-/// The functions a tree calls.
-pub(super) fn functions(tree: &NodeEnum) -> Vec<Vec<String>> {
-    fn walk(value: &Value, found: &mut Vec<Vec<String>>) {
-        match value {
-            Value::Object(fields) => {
-                if let Some(Value::Array(parts)) = fields.get("funcname") {
-                    let part = |part: &Value| part.pointer("/node/String/sval")?.as_str().map(str::to_owned);
-                    found.push(parts.iter().filter_map(part).collect());
-                }
-                fields.values().for_each(|field| walk(field, found));
-            }
-            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
-            _ => {}
-        }
-    }
-    let mut found = Vec::new();
-    if let Ok(value) = serde_json::to_value(tree) {
-        walk(&value, &mut found);
-    }
-    found
-}
-
-/// The columns a tree names, once each, in order; a qualified name by its last part.
-pub(super) fn columns(tree: &NodeEnum) -> Vec<String> {
-    fn walk(value: &Value, found: &mut Vec<String>) {
-        match value {
-            Value::Object(fields) => {
-                if let Some(Value::Array(parts)) =
-                    fields.get("ColumnRef").and_then(|column| column.get("fields"))
-                {
-                    let last = parts.last().and_then(|part| part.pointer("/node/String/sval")?.as_str());
-                    if let Some(name) = last.filter(|name| !found.iter().any(|before| before == name)) {
-                        found.push(name.to_owned());
-                    }
-                }
-                fields.values().for_each(|field| walk(field, found));
-            }
-            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
-            _ => {}
-        }
-    }
-    let mut found = Vec::new();
-    if let Ok(value) = serde_json::to_value(tree) {
-        walk(&value, &mut found);
-    }
-    found
-}
-
 /// The tree of an expression written as text, for tests and for definitions read from a catalog.
 pub(super) fn expression(text: &str) -> Option<node::Node> {
     let NodeEnum::SelectStmt(select) = parse::parse_one(&format!("select ({text})")).ok()? else {
@@ -259,6 +210,6 @@ mod tests {
     #[test]
     fn columns_are_named_once() {
         let tree = expression("a > 0 and t.a < b or lower(c) = 'x'").unwrap().node.unwrap();
-        assert_eq!(columns(&tree), ["a", "b", "c"]);
+        assert_eq!(parse::columns(&tree), ["a", "b", "c"]);
     }
 }

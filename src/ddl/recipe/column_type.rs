@@ -3,7 +3,7 @@
 use super::{Answer, Pieces, Type, Whole};
 use crate::{
     ddl::{
-        parse::{NodeEnum, node},
+        parse::{self, NodeEnum, node},
         types::{self, Change, SqlType},
         volatility,
     },
@@ -128,7 +128,7 @@ fn checked(whole: &Whole, column: &str) -> Option<String> {
         let definition = now.definition?;
         let inner = definition.strip_prefix("CHECK (")?.rsplit_once(')')?.0.to_owned();
         let tree = volatility::expression(&inner)?.node?;
-        volatility::columns(&tree).iter().any(|named| named == column).then_some(name)
+        parse::columns(&tree).iter().any(|named| named == column).then_some(name)
     })
 }
 

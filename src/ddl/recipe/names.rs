@@ -5,7 +5,6 @@ use crate::{
         parse::{self, node},
         rules::index_name::object_name,
         scene::Scene,
-        volatility,
     },
     pg::name::{Ident, TableName},
 };
@@ -78,7 +77,7 @@ fn stem(constraint: &node::Constraint, column: Option<&str>) -> (String, &'stati
         _ => {
             // A CHECK of one column bears its name; of several, none.
             let tree = constraint.raw_expr.as_ref().and_then(|expression| expression.node.as_ref());
-            let mut columns = tree.map(volatility::columns).unwrap_or_default();
+            let mut columns = tree.map(parse::columns).unwrap_or_default();
             let only = columns.pop().filter(|_| columns.is_empty());
             (only.unwrap_or_default(), "check")
         }

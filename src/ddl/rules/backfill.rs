@@ -9,7 +9,6 @@ use crate::{
         scene::{Known, Scene},
         source::Statement,
         statement::{Backfill, Class, KeyColumn, Online, Retry, Verify},
-        volatility,
     },
     facts::{Table, TableKind},
     pg::name::{Ident, TableName},
@@ -252,7 +251,7 @@ fn plain_source(select: &node::SelectStmt) -> Option<&node::RangeVar> {
     let [only] = select.from_clause.as_slice() else { return None };
     let Some(NodeEnum::RangeVar(range)) = &only.node else { return None };
     let targets = select.target_list.iter().filter_map(|target| target.node.as_ref());
-    let mut called = targets.flat_map(volatility::functions);
+    let mut called = targets.flat_map(parse::functions);
     let is_aggregated =
         called.any(|name| name.last().is_some_and(|name| AGGREGATES.contains(&name.as_str())));
     (is_plain && !is_aggregated).then_some(range)
@@ -261,7 +260,7 @@ fn plain_source(select: &node::SelectStmt) -> Option<&node::RangeVar> {
 impl Rows<'_> {
     fn reads_what_it_sets(&self, update: &node::UpdateStmt) -> bool {
         let values = update.target_list.iter().filter_map(|item| item.node.as_ref());
-        values.flat_map(volatility::columns).any(|column| self.sets.contains(&column))
+        values.flat_map(parse::columns).any(|column| self.sets.contains(&column))
     }
 }
 

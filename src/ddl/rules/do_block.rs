@@ -96,7 +96,7 @@ fn whole(statement: &Statement, scene: &Scene, block: &Block) -> Option<Outcome>
 /// A query without an effect.
 fn reads_only(tree: &NodeEnum) -> bool {
     matches!(tree, NodeEnum::SelectStmt(select) if select.into_clause.is_none() && select.locking_clause.is_empty())
-        && parse::functions(tree).iter().all(|name| block::is_harmless(name))
+        && parse::function_names(tree).all(|name| block::is_harmless(&name))
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ fn set_value(statement: &Statement, scene: &Scene, select: &node::SelectStmt) ->
     }
     const KNOWN: &[&str] =
         &["setval", "pg_get_serial_sequence", "max", "min", "coalesce", "nextval", "greatest"];
-    if parse::functions(&statement.tree).iter().any(|name| !KNOWN.contains(&name.as_str())) {
+    if parse::function_names(&statement.tree).any(|name| !KNOWN.contains(&name.as_str())) {
         return None;
     }
     let mut locks = super::create_object::reads(statement, scene, &TableName::new("", ""));
