@@ -79,8 +79,11 @@ pub fn run_as(command: &mut Command, owner: Owner) {
     command.process_group(0);
 }
 
-/// A port of 127.0.0.1 that was free a moment ago.
+/// A port of 127.0.0.1 that was free a moment ago, from below the range that outgoing connections get theirs from: one
+/// of those took the port of a RabbitMQ that was still booting.
 pub fn free_port() -> Result<u16> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("no free port on 127.0.0.1")?;
-    Ok(listener.local_addr()?.port())
+    (0..100)
+        .map(|_| rand::random_range(20_000..32_000))
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .context("no free port on 127.0.0.1")
 }
