@@ -55,6 +55,8 @@ pub async fn read(plan: &Plan, tool: Tool) -> Result<Option<Applied>> {
     let client = session::reach(Side::Blue, &info, "look").await?;
     let table = record.table;
     let unreadable = || format!("cannot read {table}, where {tool} writes down what it has run");
+    // The record is where the tool's own sessions find it, and those are not pinned to an empty path as ours are.
+    client.batch_execute("reset search_path").await.doing(Kind::Server, unreadable)?;
     let there = client
         .query_one("select to_regclass($1) is not null", &[&table])
         .await

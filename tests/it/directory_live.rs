@@ -6,7 +6,6 @@ use crate::support::{
 };
 
 #[tokio::test]
-#[ignore = "not seen to pass since the rules of three branches met; run it with --run-ignored all"]
 async fn what_the_tool_has_run_is_not_planned_again() {
     let pair = Pair::fresh("directory").await;
     let blue = pair.blue().await;
@@ -41,7 +40,6 @@ async fn what_the_tool_has_run_is_not_planned_again() {
 
 /// The queries of every tool fit the tables it makes.
 #[tokio::test]
-#[ignore = "not seen to pass since the rules of three branches met; run it with --run-ignored all"]
 async fn every_tools_record_is_read() {
     let pair = Pair::fresh("records").await;
     let blue = pair.blue().await;
