@@ -314,7 +314,6 @@ async fn columns_are_added_as_written_and_no_work_is_done_while_others_wait() {
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass since the rules of three branches met; run it with --run-ignored all"]
 async fn columns_are_altered_and_rows_changed_as_written_and_no_work_is_done_while_others_wait() {
     let (_pair, heres) = both("columns_altered").await;
     for here in &heres {

@@ -37,6 +37,8 @@ pub(super) struct Verdict {
     pub title: String,
     /// The lock on the altered table.
     pub mode: LockMode,
+    /// Partitions are not touched.
+    pub is_alone: bool,
     /// Locks on other tables.
     pub others: Vec<LockTaken>,
     /// Reads every row, under the lock of `mode`.
@@ -58,6 +60,7 @@ impl Verdict {
         Verdict {
             title: title.into(),
             mode,
+            is_alone: false,
             others: Vec::new(),
             scan: false,
             rewrite: false,
@@ -134,7 +137,7 @@ fn verdicts(
     alter.cmds.iter().map(verdict).collect()
 }
 
-/// The strongest lock of all parts, on every partition too, and all their work.
+/// The strongest lock of all parts, on every partition too where a part reaches them, and all their work.
 fn cost_of(
     scene: &Scene,
     relation: &TableName,
@@ -143,7 +146,9 @@ fn cost_of(
 ) -> Cost {
     let Some(mode) = verdicts.iter().map(|verdict| verdict.mode).max() else { return Cost::default() };
     let mut locks = vec![LockTaken { relation: relation.clone(), mode, role: LockRole::Target }];
-    if let Some(table) = with_partitions.filter(|table| table.kind == TableKind::Partitioned) {
+    let below = verdicts.iter().filter(|verdict| !verdict.is_alone).map(|verdict| verdict.mode).max();
+    let parted = with_partitions.filter(|table| table.kind == TableKind::Partitioned);
+    if let (Some(table), Some(mode)) = (parted, below) {
         locks.extend(scene.all_partitions(&table.name).iter().map(|part| LockTaken {
             relation: part.name.clone(),
             mode,

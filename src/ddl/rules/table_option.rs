@@ -14,6 +14,26 @@ use crate::{
 };
 
 pub(super) fn part(part: &Part) -> Option<Verdict> {
+    let is_alone = !switches_triggers(part.command.subtype()) || !part.scene.has_row_triggers(part.table);
+    Some(Verdict { is_alone, ..change(part)? })
+}
+
+/// Triggers have copies on the partitions, foreign keys have triggers; nothing else here reaches a partition.
+fn switches_triggers(kind: Type) -> bool {
+    matches!(
+        kind,
+        Type::AtEnableTrig
+            | Type::AtEnableAlwaysTrig
+            | Type::AtEnableReplicaTrig
+            | Type::AtDisableTrig
+            | Type::AtEnableTrigAll
+            | Type::AtDisableTrigAll
+            | Type::AtEnableTrigUser
+            | Type::AtDisableTrigUser
+    )
+}
+
+fn change(part: &Part) -> Option<Verdict> {
     match part.command.subtype() {
         Type::AtSetRelOptions | Type::AtResetRelOptions => {
             let mode = if needs_exclusive(part.command) {
@@ -31,14 +51,7 @@ pub(super) fn part(part: &Part) -> Option<Verdict> {
         Type::AtEnableRule | Type::AtEnableAlwaysRule | Type::AtEnableReplicaRule | Type::AtDisableRule => {
             behavior(part, "switch a rule", LockMode::AccessExclusive)
         }
-        Type::AtEnableTrig
-        | Type::AtEnableAlwaysTrig
-        | Type::AtEnableReplicaTrig
-        | Type::AtDisableTrig
-        | Type::AtEnableTrigAll
-        | Type::AtDisableTrigAll
-        | Type::AtEnableTrigUser
-        | Type::AtDisableTrigUser => behavior(part, "switch triggers", LockMode::ShareRowExclusive),
+        kind if switches_triggers(kind) => behavior(part, "switch triggers", LockMode::ShareRowExclusive),
         Type::AtEnableRowSecurity | Type::AtForceRowSecurity => row_security(part),
         Type::AtDisableRowSecurity | Type::AtNoForceRowSecurity => {
             Verdict::brief("switch row security off", LockMode::AccessExclusive)
@@ -149,6 +162,19 @@ mod tests {
             on_live("alter table t no inherit s"),
             ["brief, ACCESS EXCLUSIVE t + ACCESS SHARE s: alter table t no inherit s"]
         );
+    }
+
+    #[test]
+    fn partitions_are_left_alone_unless_triggers_have_copies_there() {
+        for sql in ["owner to current_user", "replica identity full", "force row level security"] {
+            let told = on_live(&format!("alter table p {sql}"));
+            assert!(told[0].starts_with("brief, ACCESS EXCLUSIVE p: "), "{told:?}");
+        }
+        let all = on_live("alter table p disable trigger all");
+        assert!(all[0].starts_with("brief, SHARE ROW EXCLUSIVE p: "), "{all:?}");
+        let create = "create trigger g before insert on p for each row execute function f()";
+        let made = on_live(&format!("{create}; alter table p disable trigger g"));
+        assert!(made[1].contains("SHARE ROW EXCLUSIVE p1"), "{made:?}");
     }
 
     #[test]

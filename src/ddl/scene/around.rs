@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Around {
     constraints_gone: BTreeSet<(TableName, String)>,
     triggers_gone: BTreeSet<(TableName, String)>,
+    triggers_made: BTreeSet<TableName>,
     columns_gone: BTreeSet<(TableName, String)>,
     detached: BTreeSet<TableName>,
     /// Constraints made here on tables in use.
@@ -130,6 +131,19 @@ impl<'a> Scene<'a> {
                 !self.around.triggers_gone.contains(&((*table).clone(), name.as_str().to_owned()))
             })
             .collect()
+    }
+
+    /// Whether a table may have triggers that its partitions have copies of: the user's, or a foreign key's.
+    pub fn has_row_triggers(&self, table: &TableName) -> bool {
+        let Some(live) = self.live else { return true };
+        let refers = |key: &Constraint, of: &TableName| {
+            key.kind == ConstraintKind::ForeignKey && (of == table || key.references.as_ref() == Some(table))
+        };
+        let is_foreign = |made: &Made| made.constraint.contype() == ConstrType::ConstrForeign;
+        self.around.triggers_made.contains(table)
+            || self.around.made.values().any(is_foreign)
+            || live.objects.triggers.iter().any(|trigger| trigger.table == *table)
+            || live.tables.iter().any(|one| one.constraints.iter().any(|key| refers(key, &one.name)))
     }
 
     /// How a partitioned table is cut.
@@ -305,6 +319,10 @@ impl Scene<'_> {
                     let table = self.range(range, path);
                     self.policies_made.insert(table);
                 }
+            }
+            NodeEnum::CreateTrigStmt(create) => {
+                let on = create.relation.as_ref().map(|range| self.range(range, path));
+                self.around.triggers_made.extend(on);
             }
             NodeEnum::DropStmt(drop) if drop.remove_type() == ObjectType::ObjectTrigger => {
                 for (mut on, name) in super::dropped_of_table(drop) {

@@ -147,7 +147,6 @@ async fn prove(major: u32) {
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass since the rules of three branches met; run it with --run-ignored all"]
 async fn a_sample_of_forms_is_as_predicted() {
     let mut sample = forms();
     sample.shuffle(&mut StdRng::seed_from_u64(seed()));

@@ -184,10 +184,13 @@ impl Attach<'_> {
                     "CREATE UNIQUE INDEX on it, then ADD CONSTRAINT … USING INDEX (columns of a primary key NOT NULL first), then ATTACH.",
                 ));
             }
-            let name = index_name::free(&table.name, self.scene, |nth| {
-                let label = if nth == 0 { String::new() } else { nth.to_string() };
-                index_name::object_name(table.name.name.as_str(), &wanted.idxname, &label)
-            });
+            let beside = || {
+                index_name::free(&table.name, self.scene, |nth| {
+                    let label = if nth == 0 { String::new() } else { nth.to_string() };
+                    index_name::object_name(table.name.name.as_str(), &wanted.idxname, &label)
+                })
+            };
+            let name = index_name::chosen(&wanted, &table.name, self.scene).or_else(beside);
             let sql = name.and_then(|name| self.index_like(&wanted, &table.name, &name));
             sqls.push(sql.ok_or_else(|| {
                 let what = format!("{} has no counterpart of the index {} of {}, so attaching builds it under ACCESS EXCLUSIVE", table.name.plain(), wanted.idxname, self.parent.plain());
@@ -325,7 +328,7 @@ mod tests {
             [
                 "brief, ACCESS EXCLUSIVE spare: alter table \"public\".\"spare\" add constraint \"spare_attach\" check (\"id\" is not null and \"id\" in (7)) not valid",
                 "validate, SHARE UPDATE EXCLUSIVE spare: alter table \"public\".\"spare\" validate constraint \"spare_attach\"",
-                "concurrent, SHARE UPDATE EXCLUSIVE spare: create index concurrently \"spare_p_a\" on \"public\".\"spare\" using btree (a)",
+                "concurrent, SHARE UPDATE EXCLUSIVE spare: create index concurrently \"spare_a_idx\" on \"public\".\"spare\" using btree (a)",
                 "brief, SHARE UPDATE EXCLUSIVE p + ACCESS EXCLUSIVE spare: alter table p attach partition spare for values in (7)",
                 "brief, ACCESS EXCLUSIVE spare: alter table \"public\".\"spare\" drop constraint \"spare_attach\"",
             ]
