@@ -6,12 +6,16 @@ use crate::pg::name::TableName;
 use crate::plan::Side;
 use async_trait::async_trait;
 use std::time::Duration;
+use tokio_postgres::GenericClient;
 
 /// Installs `migrate_gate` on every replicated relation of a side, parents and leaves.
 ///
 /// A statement trigger of a partitioned table does not fire for a write straight to a leaf, and the other way round,
 /// so both get one. Creating a trigger takes SHARE ROW EXCLUSIVE for an instant, which writers wait for: each table
 /// in a transaction of its own, with a short lock timeout and a bounded number of tries.
+///
+/// Blue's fires ALWAYS: `session_replication_role = replica` (a restore, a script of the superuser's) must not write
+/// past a fence. Green's fires for ordinary sessions only, since that role is how the follower gets in.
 ///
 /// # Crash
 /// Some tables are armed; applying again arms the rest. An armed, open gate costs a writer 0.3 to 0.5 ms.
@@ -27,11 +31,15 @@ const TRIES: u32 = 20;
 const LOCK_TIMEOUT: &str = "500ms";
 
 impl ArmGate {
-    fn create(table: &TableName) -> String {
-        format!(
+    fn create(&self, table: &TableName) -> String {
+        let create = format!(
             "create or replace trigger migrate_gate before insert or update or delete or truncate on {table} \
              for each statement execute function migrate.gate_check()"
-        )
+        );
+        match self.side {
+            Side::Blue => format!("{create}; alter table only {table} enable always trigger migrate_gate"),
+            Side::Green => create,
+        }
     }
 
     fn drop(table: &TableName) -> String {
@@ -81,6 +89,24 @@ impl ArmGate {
     }
 }
 
+/// How many of these tables have the gate's trigger, enabled as [`ArmGate`] does it on that side and unchanged.
+///
+/// # Errors
+/// [`Kind::Server`] when the side cannot be asked.
+pub async fn count_armed<C: GenericClient>(client: &C, side: Side, tables: &[TableName]) -> Result<usize> {
+    let names: Vec<String> = tables.iter().map(TableName::to_string).collect();
+    let enabled = match side {
+        Side::Blue => "A",
+        Side::Green => "O",
+    };
+    let armed: i64 = client
+        .query_one(include_str!("../../sql/gate/count_armed.sql"), &[&names, &enabled])
+        .await
+        .doing(Kind::Server, || format!("cannot look at the gate on {side}"))?
+        .get(0);
+    Ok(usize::try_from(armed).unwrap_or_default())
+}
+
 /// Waits longer after each try, and never in step with an application's own retry.
 fn jittered(tried: u32) -> Duration {
     Duration::from_millis(u64::from(50 * tried.min(10)) + rand::random_range(0..50))
@@ -103,7 +129,7 @@ impl Step<World> for ArmGate {
     }
 
     fn shows(&self) -> Vec<String> {
-        self.tables.iter().map(Self::create).collect()
+        self.tables.iter().map(|table| self.create(table)).collect()
     }
 
     fn locks(&self) -> String {
@@ -119,17 +145,13 @@ impl Step<World> for ArmGate {
 
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         let client = world.client(self.side).await?;
-        let names: Vec<String> = self.tables.iter().map(TableName::to_string).collect();
-        let armed: i64 = client
-            .query_one(include_str!("../../sql/gate/count_armed.sql"), &[&names])
-            .await
-            .doing(Kind::Server, || format!("cannot look at the gate on {}", self.side))?
-            .get(0);
-        Ok(if armed == names.len() as i64 && armed > 0 { Standing::Present } else { Standing::Absent })
+        let armed = count_armed(&*client, self.side, &self.tables).await?;
+        let is_whole = armed == self.tables.len() && armed > 0;
+        Ok(if is_whole { Standing::Present } else { Standing::Absent })
     }
 
     async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
-        self.on_each(world, "arm the gate", Self::create).await?;
+        self.on_each(world, "arm the gate", |table| self.create(table)).await?;
         Ok(None)
     }
 

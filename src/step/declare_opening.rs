@@ -1,6 +1,8 @@
 //! Declare on blue that green may be open: the point of no return.
 
-use super::{Adoption, Notes, Reversal, Standing, Step, StepId, fence_blue::gate_state, world::World};
+use super::{
+    Adoption, Notes, Reversal, Standing, Step, StepId, fence_blue::gate_state, newcomers, world::World,
+};
 use crate::engine::failpoint;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::plan::Side;
@@ -63,6 +65,9 @@ impl Step<World> for DeclareOpening {
         failpoint::hit("opening:before");
         let mut client = world.client(Side::Blue).await?;
         let tx = world.transaction(&mut client, "declare the opening").await?;
+        // The gate is on the tables that were there when it closed: a session that does not come through the route may
+        // have made another one since, and written to it.
+        newcomers::refuse(&newcomers::look(world, &tx).await?)?;
         let declared = tx
             .execute(include_str!("../../sql/gate/declare_opening.sql"), &[&world.epoch])
             .await

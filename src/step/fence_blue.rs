@@ -1,6 +1,9 @@
 //! Fence blue: the one transaction after which blue refuses writes and green has all of them.
 
-use super::{Adoption, Notes, Standing, Step, StepId, compare_keys, newcomers, sequences, world::World};
+use super::{
+    Adoption, Notes, Standing, Step, StepId, arm_gate::count_armed, compare_keys, newcomers, sequences,
+    world::World,
+};
 use crate::engine::{failpoint, lease};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::{catalog, connect, lsn::Lsn};
@@ -196,23 +199,18 @@ async fn lock_writers_out(world: &World, fence: &Client) -> Result<()> {
 
 /// What could have changed between the gates and the lock, looked at while nobody can change it.
 async fn look_again(world: &World, fence: &Client) -> Result<()> {
-    let names: Vec<String> = world.gate_tables.iter().map(ToString::to_string).collect();
     let doing = || "cannot look at blue inside the fence".to_owned();
-    let armed: i64 = fence
-        .query_one(include_str!("../../sql/gate/count_armed.sql"), &[&names])
-        .await
-        .doing(Kind::Deadline, doing)?
-        .get(0);
-    if armed != names.len() as i64 {
-        return Err(Error::new(
-            Kind::Gate,
-            format!(
-                "{} of {} tables of blue are without the gate's trigger",
-                names.len() as i64 - armed,
-                names.len()
-            ),
-        )
-        .hint("somebody dropped or disabled it; `migrate rollback`, then `migrate cutover` arms it again"));
+    let tables = &world.gate_tables;
+    let armed = count_armed(fence, Side::Blue, tables).await?;
+    if armed != tables.len() {
+        let what = format!(
+            "{} of {} tables of blue are without the gate's trigger",
+            tables.len() - armed,
+            tables.len()
+        );
+        return Err(Error::new(Kind::Gate, what).hint(
+            "somebody dropped or disabled it; `migrate rollback`, then `migrate cutover` arms it again",
+        ));
     }
     let prepared: i64 = fence
         .query_one("select count(*) from pg_prepared_xacts where database = current_database()", &[])

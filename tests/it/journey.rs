@@ -2,6 +2,8 @@
 
 #[path = "journey/beginning.rs"]
 mod beginning;
+#[path = "journey/closed.rs"]
+mod closed;
 #[path = "journey/handover.rs"]
 mod handover;
 #[path = "journey/newcomers.rs"]
