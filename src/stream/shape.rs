@@ -103,7 +103,7 @@ impl Shape {
                     Kind::Gate,
                     format!("{} on green has no column `{}`, which blue's has", green.plain(), column.name),
                 )
-                .hint("Add the column on green, or start again after bringing both sides to one shape."));
+                .hint("Blue was altered after the copy. Take that back, or `migrate rollback --all` and start again with `migrate replicate`."));
             };
             targets.push(match (row.get(1), row.get(2)) {
                 (true, _) => Target::Generated,

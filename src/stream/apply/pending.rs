@@ -177,7 +177,7 @@ fn unexpected_rows(about: &About, rows: u64) -> Error {
         About::Update(row) | About::Delete(row) => {
             let verb = if matches!(about, About::Update(_)) { "an update of" } else { "a delete from" };
             Error::new(Kind::Gate, format!("{rows} rows on green instead of one for {verb} {}", describe(&row.name())))
-                .hint("Green differs from blue there: something else wrote to green. Run `migrate verify --repair`, or start from a fresh copy.")
+                .hint("Green differs from blue there: something else wrote to green. `migrate rollback --all`, then copy afresh with `migrate replicate`.")
         }
         About::Insert { table, rows: expected } | About::Set { table, rows: expected } => Error::new(
             Kind::Gate,
