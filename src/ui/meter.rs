@@ -59,7 +59,7 @@ impl Meter {
 
     /// `12,345 rows, 1.2 GB of 3.0 GB (40%), 45.0 MB/s, 1m 20s left`, as far as it is known.
     pub fn describe(&self, reading: Reading) -> String {
-        let mut text = format!("{} rows, {}", numbers::count(reading.rows), numbers::bytes(reading.bytes));
+        let mut text = amount(reading);
         // An expectation that was passed is none.
         if reading.total_bytes > 0 && reading.bytes <= reading.total_bytes {
             let percent = u128::from(reading.bytes) * 100 / u128::from(reading.total_bytes);
@@ -77,7 +77,20 @@ impl Meter {
     /// `12,345 rows, 3.0 GB in 1m 02s`.
     pub fn conclude(&self, reading: Reading, now: Instant) -> String {
         let took = numbers::duration(now.saturating_duration_since(self.begun));
-        format!("{} rows, {} in {took}", numbers::count(reading.rows), numbers::bytes(reading.bytes))
+        match reading {
+            Reading { rows: 0, bytes: 0, .. } => format!("in {took}"),
+            _ => format!("{} in {took}", amount(reading)),
+        }
+    }
+}
+
+/// What is done, in what it is counted in: an index build knows no rows, a backfill no bytes.
+fn amount(reading: Reading) -> String {
+    let rows = || format!("{} rows", numbers::count(reading.rows));
+    match reading {
+        Reading { rows: 0, bytes, .. } => numbers::bytes(bytes),
+        Reading { bytes: 0, total_bytes: 0, .. } => rows(),
+        Reading { bytes, .. } => format!("{}, {}", rows(), numbers::bytes(bytes)),
     }
 }
 
@@ -110,6 +123,14 @@ mod tests {
     #[test]
     fn nothing_is_said_that_is_not_known() {
         let begun = Instant::now();
+        let build = Reading { rows: 0, bytes: 0, total_bytes: 0 };
+        assert_eq!(Meter::new(0, begun).conclude(build, begun + Duration::from_secs(2)), "in 2.0 s");
+        assert_eq!(Meter::new(0, begun).describe(Reading { bytes: MB, ..build }), "1.0 MB");
+        let backfill = Reading { rows: 1234, ..build };
+        assert_eq!(
+            Meter::new(0, begun).conclude(backfill, begun + Duration::from_secs(2)),
+            "1,234 rows in 2.0 s"
+        );
         let mut meter = Meter::new(0, begun);
         meter.see(MB, begun + Duration::from_millis(10));
         assert_eq!(meter.describe(reading(MB, 0)), "1,234 rows, 1.0 MB");
