@@ -1,4 +1,5 @@
-//! A script that psql can run by hand. Planning it again finds nothing to change.
+//! A script that psql can run by hand, for DDL; planning it again finds nothing to change. A blue-green migration crosses
+//! two servers and a pooler, so its script only says what is done where, in comments.
 
 use super::{Shown, words};
 use crate::{
@@ -10,10 +11,13 @@ use crate::{
 /// The script; ends with a newline.
 pub fn sql(shown: &Shown) -> String {
     let mut text = format!("-- {}: what migrate runs.\n", shown.plan);
+    if shown.runbook.is_some() {
+        text.push_str("-- On two servers and at the route: to be read, not to be run.\n");
+    }
     for step in shown.runbook.iter().flat_map(|runbook| &runbook.phases).flat_map(|phase| &phase.steps) {
         text.push_str(&format!("\n{}", comment(&format!("{}: {}", step.id, step.title))));
         for shown in &step.shows {
-            text.push_str(&format!("{};\n", shown.trim_end().trim_end_matches(';')));
+            text.push_str(&comment(&format!("  {shown}")));
         }
     }
     if let Some(rewritten) = &shown.ddl {
