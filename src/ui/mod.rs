@@ -24,7 +24,7 @@ use anstream::{AutoStream, ColorChoice};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
 use std::{
-    io::{self, ErrorKind, IsTerminal, Write},
+    io::{self, BufWriter, ErrorKind, IsTerminal, Write},
     sync::{Arc, Mutex, PoisonError},
 };
 use talk::{Stage, Talk};
@@ -106,30 +106,54 @@ impl Ui {
     ///
     /// A reader that went away is no failure; another failure (a full disk) is said once, on standard error.
     pub fn print(&self, text: &str) {
+        let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        self.write(|out| {
+            if self.out_colors {
+                out.write_all(text.as_bytes())?;
+            } else {
+                write!(out, "{}", anstream::adapter::strip_str(text))?;
+            }
+            out.write_all(newline.as_bytes())
+        });
+    }
+
+    /// Prints a command's result to standard output as one JSON document.
+    ///
+    /// It is never held as a whole: the plan of 100,000 lines of SQL is 46 MB.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] when it cannot be written as JSON.
+    pub fn print_json(&self, value: &impl Serialize) -> Result<()> {
+        let mut done = Ok(());
+        self.write(|out| match serde_json::to_writer_pretty(&mut *out, value) {
+            Ok(()) => out.write_all(b"\n"),
+            Err(error) if error.is_io() => Err(error.into()),
+            Err(error) => {
+                done = Err(error);
+                Ok(())
+            }
+        });
+        done.doing(Kind::Bug, || "a result cannot be written as JSON".into())
+    }
+
+    fn write(&self, result: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
         // So that what was told before stands before it on a terminal.
         self.talk.flush();
-        let plain;
-        let text = if self.out_colors {
-            text
-        } else {
-            plain = anstream::adapter::strip_str(text).to_string();
-            &plain
-        };
-        let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         if out.closed {
             return;
         }
-        let stream = &mut out.stream;
-        let mut write = || {
-            stream.write_all(text.as_bytes())?;
-            stream.write_all(newline.as_bytes())?;
+        let mut stream = BufWriter::new(&mut out.stream);
+        let write = || {
+            result(&mut stream)?;
             stream.flush()
         };
         let written = match &self.screen {
             Some(screen) => screen.suspend(write),
             None => write(),
         };
+        // What is left of a failed write is not to be tried again.
+        let _ = stream.into_parts();
         if let Err(error) = written {
             out.closed = true;
             if error.kind() != ErrorKind::BrokenPipe {
@@ -137,17 +161,6 @@ impl Ui {
                 self.talk.tell(Event::Warning { text });
             }
         }
-    }
-
-    /// Prints a command's result to standard output as one JSON document.
-    ///
-    /// # Errors
-    /// [`Kind::Bug`] when it cannot be written as JSON.
-    pub fn print_json(&self, value: &impl Serialize) -> Result<()> {
-        let text = serde_json::to_string_pretty(value)
-            .doing(Kind::Bug, || "a result cannot be written as JSON".into())?;
-        self.print(&text);
-        Ok(())
     }
 
     /// Prints findings: text, or with `--json` one document with their numbers.
