@@ -1,8 +1,8 @@
 //! Those who replay the backlog.
 
+use super::work::Backlog;
 use crate::report::Run;
-use crate::servers::{DATABASE, Servers, cpu_seconds};
-use crate::work::Backlog;
+use crate::servers::{Clocks, DATABASE, Servers};
 use anyhow::{Context, Result, bail};
 use migrate::event::Deaf;
 use migrate::pg::conninfo::ConnInfo;
@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Ours, in a process of its own; from its start until all is visible on green.
 pub async fn ours(servers: &Servers, backlog: &Backlog) -> Result<Run> {
-    servers.reset("bench_ours").await?;
-    let before = Before::take(servers).await?;
+    backlog.reset(servers, "bench_ours").await?;
+    let before = Clocks::read(servers).await?;
     let mut child = tokio::process::Command::new(std::env::current_exe()?)
         .arg("consume")
         .args([servers.blue.server.url(DATABASE), servers.green.server.url(DATABASE)])
@@ -87,7 +87,7 @@ fn used() -> Option<String> {
 
 /// A subscription, with synchronous_commit off as it is by default; from its start until its origin has the end.
 pub async fn native(servers: &Servers, backlog: &Backlog) -> Result<Run> {
-    servers.reset("bench_native").await?;
+    backlog.reset(servers, "bench_native").await?;
     let green = servers.green().await?;
     let blue = &servers.blue.server;
     green
@@ -97,7 +97,7 @@ pub async fn native(servers: &Servers, backlog: &Backlog) -> Result<Run> {
             blue.port, blue.password
         ))
         .await?;
-    let before = Before::take(servers).await?;
+    let before = Clocks::read(servers).await?;
     green.batch_execute("alter subscription bench enable").await?;
     let sql = "select coalesce(max(o.remote_lsn) >= $1::text::pg_lsn, false) from pg_replication_origin_status o \
                join pg_subscription s on o.external_id = 'pg_' || s.oid where s.subname = 'bench'";
@@ -135,9 +135,9 @@ async fn drop_slot(servers: &Servers, slot: &str) -> Result<()> {
 
 /// pg_recvlogical to nowhere: what decoding alone takes.
 pub async fn limit(servers: &Servers, backlog: &Backlog) -> Result<Run> {
-    servers.reset("bench_limit").await?;
+    backlog.reset(servers, "bench_limit").await?;
     let (url, end) = (servers.blue.server.url(DATABASE), backlog.end.to_string());
-    let before = Before::take(servers).await?;
+    let before = Clocks::read(servers).await?;
     let args = [
         "-d",
         &url,
@@ -161,29 +161,4 @@ pub async fn limit(servers: &Servers, backlog: &Backlog) -> Result<Run> {
     let run = before.run(servers, seconds).await?;
     drop_slot(servers, "bench_limit").await?;
     Ok(run)
-}
-
-/// Clocks before a run.
-struct Before {
-    blue_cpu: f64,
-    green_cpu: f64,
-    began: Instant,
-}
-
-impl Before {
-    async fn take(servers: &Servers) -> Result<Before> {
-        let (blue_cpu, green_cpu) = (cpu_seconds(&servers.blue).await?, cpu_seconds(&servers.green).await?);
-        Ok(Before { blue_cpu, green_cpu, began: Instant::now() })
-    }
-
-    async fn run(self, servers: &Servers, seconds: f64) -> Result<Run> {
-        let load = std::fs::read_to_string("/proc/loadavg")?;
-        Ok(Run {
-            seconds,
-            blue_cpu: cpu_seconds(&servers.blue).await? - self.blue_cpu,
-            green_cpu: cpu_seconds(&servers.green).await? - self.green_cpu,
-            load: load.split(' ').next().unwrap_or_default().parse().unwrap_or_default(),
-            note: String::new(),
-        })
-    }
 }

@@ -1,6 +1,6 @@
 //! The works: what is loaded, and what writes the backlog.
 
-use crate::servers::{DATABASE, Servers, TEMPLATE};
+use crate::servers::{DATABASE, Servers};
 use crate::support::scratch::Scratch;
 use anyhow::{Context, Result};
 use migrate::pg::lsn::Lsn;
@@ -32,6 +32,9 @@ pub static WORKS: [Work; 4] = [
     Work { name: "follow/token100/15-18", green: 18, load: TOKEN100 },
 ];
 
+/// Green's database as of the slot; what consumers write to is a clone of it.
+const TEMPLATE: &str = "template_bench";
+
 const CLIENTS: u64 = 8;
 
 /// What every consumer replays.
@@ -45,6 +48,32 @@ pub struct Backlog {
     pub last_change: Lsn,
     /// Where it ends.
     pub end: Lsn,
+}
+
+impl Backlog {
+    /// Gives green a fresh clone of its database as of the slot, and blue a fresh copy of the slot.
+    pub async fn reset(&self, servers: &Servers, slot: &str) -> Result<()> {
+        let admin = servers.green.server.connect("postgres").await?;
+        admin.batch_execute(&format!("drop database if exists {DATABASE} with (force)")).await?;
+        admin
+            .batch_execute(&format!("create database {DATABASE} template {TEMPLATE} strategy file_copy"))
+            .await?;
+        admin.batch_execute("checkpoint").await?;
+        let blue = servers.blue().await?;
+        blue.execute(
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1",
+            &[&slot],
+        )
+        .await?;
+        blue.execute("select pg_copy_logical_replication_slot('base', $1::text::name)", &[&slot]).await?;
+        // So that green's caches are warm alike for everyone.
+        let green = servers.green().await?;
+        if green.batch_execute("create extension if not exists pg_prewarm").await.is_ok() {
+            let warm = "select pg_prewarm(c.oid) from pg_class c where c.relkind in ('r', 'i') and c.relnamespace = 'public'::regnamespace";
+            green.batch_execute(warm).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Work {

@@ -1,17 +1,16 @@
 //! Blue and green for a measurement, with the memory a production server would have.
 
+use crate::report::Run;
 use crate::support::cluster::{Cluster, fresh_password};
 use crate::support::installed;
 use crate::support::scratch::Scratch;
-use crate::work::Backlog;
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
+use std::time::Instant;
 use tokio_postgres::Client;
 
-/// The database on both sides; on green a clone of [`TEMPLATE`].
+/// The database on both sides.
 pub const DATABASE: &str = "bench";
-/// Green's database as of the slot.
-pub const TEMPLATE: &str = "template_bench";
 
 const SETTINGS: [&str; 9] = [
     "shared_buffers = '2GB'",
@@ -20,7 +19,7 @@ const SETTINGS: [&str; 9] = [
     "checkpoint_timeout = '15min'",
     "maintenance_work_mem = '512MB'",
     "logical_decoding_work_mem = '256MB'",
-    "max_slot_wal_keep_size = -1",
+    "max_slot_wal_keep_size = '64GB'",
     "random_page_cost = 1.1",
     "effective_cache_size = '8GB'",
 ];
@@ -32,7 +31,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub struct Servers {
     pub blue: Cluster,
     pub green: Cluster,
-    /// Where pgbench, pg_dump, psql and pg_recvlogical are.
+    /// Where blue's client programs are.
     pub programs: PathBuf,
 }
 
@@ -53,7 +52,7 @@ impl Servers {
             cluster.restart(scratch).await?;
         }
         let programs = installed::postgres_bin(15)?;
-        for program in ["pgbench", "pg_dump", "psql", "pg_recvlogical"] {
+        for program in ["pgbench", "pg_dump", "pg_restore", "psql", "pg_recvlogical"] {
             if !programs.join(program).is_file() {
                 bail!("{program} is not in {}", programs.display());
             }
@@ -84,34 +83,10 @@ impl Servers {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Gives green a fresh clone of its database as of the slot, and blue a fresh copy of the slot.
-    pub async fn reset(&self, slot: &str) -> Result<()> {
-        let admin = self.green.server.connect("postgres").await?;
-        admin.batch_execute(&format!("drop database if exists {DATABASE} with (force)")).await?;
-        admin
-            .batch_execute(&format!("create database {DATABASE} template {TEMPLATE} strategy file_copy"))
-            .await?;
-        admin.batch_execute("checkpoint").await?;
-        let blue = self.blue().await?;
-        blue.execute(
-            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1",
-            &[&slot],
-        )
-        .await?;
-        blue.execute("select pg_copy_logical_replication_slot('base', $1::text::name)", &[&slot]).await?;
-        // So that green's caches are warm alike for everyone.
-        let green = self.green().await?;
-        if green.batch_execute("create extension if not exists pg_prewarm").await.is_ok() {
-            let warm = "select pg_prewarm(c.oid) from pg_class c where c.relkind in ('r', 'i') and c.relnamespace = 'public'::regnamespace";
-            green.batch_execute(warm).await?;
-        }
-        Ok(())
-    }
-
     /// Compares green with blue, row by row in digests.
-    pub async fn compare(&self, backlog: &Backlog) -> Result<()> {
+    pub async fn compare(&self, tables: &[&str]) -> Result<()> {
         let (blue, green) = (self.blue().await?, self.green().await?);
-        for table in &backlog.tables {
+        for table in tables {
             let sql = format!(
                 "select count(*), sum(hashtextextended(t::text, 0)::numeric)::text from public.{table} t"
             );
@@ -125,8 +100,53 @@ impl Servers {
     }
 }
 
+/// Clocks before a run: of blue's and green's CPU, of our ended children's CPU, and of the wall.
+pub struct Clocks {
+    blue_cpu: f64,
+    green_cpu: f64,
+    client_cpu: f64,
+    pub began: Instant,
+}
+
+impl Clocks {
+    pub async fn read(servers: &Servers) -> Result<Clocks> {
+        let (blue_cpu, green_cpu) = (cpu_seconds(&servers.blue).await?, cpu_seconds(&servers.green).await?);
+        let client_cpu = ended_children_seconds().context("this process has no entry in /proc")?;
+        Ok(Clocks { blue_cpu, green_cpu, client_cpu, began: Instant::now() })
+    }
+
+    /// A run that ended so many seconds after these clocks were read. Programs that have not ended are not in its
+    /// client's CPU.
+    pub async fn run(&self, servers: &Servers, seconds: f64) -> Result<Run> {
+        let now = Clocks::read(servers).await?;
+        let load = std::fs::read_to_string("/proc/loadavg")?;
+        Ok(Run {
+            seconds,
+            blue_cpu: now.blue_cpu - self.blue_cpu,
+            green_cpu: now.green_cpu - self.green_cpu,
+            client_cpu: now.client_cpu - self.client_cpu,
+            load: load.split(' ').next().unwrap_or_default().parse().unwrap_or_default(),
+            note: String::new(),
+        })
+    }
+}
+
+/// CPU seconds of a program of ours that runs, with those of its own that have ended.
+pub fn running_seconds(pid: u32) -> Option<f64> {
+    let stat = stat(i32::try_from(pid).ok()?)?;
+    seconds(stat.own_ticks + stat.ended_ticks)
+}
+
+fn ended_children_seconds() -> Option<f64> {
+    seconds(stat(i32::try_from(std::process::id()).ok()?)?.ended_ticks)
+}
+
+fn seconds(ticks: u64) -> Option<f64> {
+    Some(f64::from(u32::try_from(ticks).ok()?) / TICKS_PER_SECOND)
+}
+
 /// CPU seconds a server has used so far, with its sessions that have ended.
-pub async fn cpu_seconds(cluster: &Cluster) -> Result<f64> {
+async fn cpu_seconds(cluster: &Cluster) -> Result<f64> {
     let client = cluster.server.connect("postgres").await?;
     let session: i32 = client.query_one("select pg_backend_pid()", &[]).await?.get(0);
     let server = stat(session).context("the session has no entry in /proc")?.parent;
@@ -142,7 +162,7 @@ pub async fn cpu_seconds(cluster: &Cluster) -> Result<f64> {
             ticks += stat.own_ticks;
         }
     }
-    Ok(f64::from(u32::try_from(ticks)?) / TICKS_PER_SECOND)
+    seconds(ticks).context("more CPU time than can be counted")
 }
 
 struct Stat {

@@ -1,0 +1,86 @@
+//! What `scripts/bench copy` and `scripts/bench follow` measure: us and our peers on one piece of work, in turns.
+
+#[allow(dead_code, unused_imports, reason = "shared with the tests, which use other parts")]
+#[path = "../it/support/mod.rs"]
+mod support;
+
+mod copy;
+mod follow;
+mod report;
+mod servers;
+
+use anyhow::{Context, Result, bail};
+use report::Report;
+use std::io::Write;
+use support::stop;
+
+/// What was asked for.
+struct Options {
+    pairs: usize,
+    only: Option<String>,
+    rows: Option<u64>,
+    json: Option<String>,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (what, rest) = args.split_first().context("say what to measure: copy or follow")?;
+    if what == "consume" {
+        return follow::consume(rest).await;
+    }
+    let options = read(rest)?;
+    let stopped = stop::stopped()?;
+    tokio::select! {
+        outcome = run(what, &options) => outcome,
+        () = stopped => bail!("stopped"),
+    }
+}
+
+fn read(args: &[String]) -> Result<Options> {
+    let mut options = Options { pairs: 5, only: None, rows: None, json: None };
+    let mut args = args.iter();
+    while let Some(name) = args.next() {
+        let Some(value) = args.next() else { bail!("{name} needs a value") };
+        match name.as_str() {
+            "--pairs" => options.pairs = value.parse()?,
+            "--rows" => options.rows = Some(value.parse()?),
+            "--only" => options.only = Some(value.clone()),
+            "--json" => options.json = Some(value.clone()),
+            _ => bail!("unknown option {name}; there are --pairs, --only, --rows and --json"),
+        }
+    }
+    if options.pairs == 0 || options.rows.is_some_and(|rows| rows < 100) {
+        bail!("at least one pair and 100 rows are needed");
+    }
+    Ok(options)
+}
+
+async fn run(what: &str, options: &Options) -> Result<()> {
+    let names: Vec<&str> = match what {
+        "copy" => copy::WORKS.iter().map(|work| work.name).collect(),
+        "follow" => follow::WORKS.iter().map(|work| work.name).collect(),
+        _ => bail!("{what} cannot be measured; say copy or follow"),
+    };
+    let wanted = |at: &usize| options.only.as_deref().is_none_or(|only| only == names[*at]);
+    let works: Vec<usize> = (0..names.len()).filter(wanted).collect();
+    if works.is_empty() {
+        bail!("no such work; there are {}", names.join(", "));
+    }
+    for at in works {
+        let report = match what {
+            "copy" => copy::measure(&copy::WORKS[at], options).await?,
+            _ => follow::measure(&follow::WORKS[at], options).await?,
+        };
+        tell(&report, options)?;
+    }
+    Ok(())
+}
+
+fn tell(report: &Report, options: &Options) -> Result<()> {
+    println!("{}\n{}", report.table(), report.json());
+    if let Some(path) = &options.json {
+        writeln!(std::fs::File::options().create(true).append(true).open(path)?, "{}", report.json())?;
+    }
+    Ok(())
+}
