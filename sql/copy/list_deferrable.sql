@@ -1,4 +1,4 @@
--- copy/list_deferrable: secondary indexes and constraints of tables and of the partition trees they belong to.
+-- copy/list_deferrable: indexes and constraints of tables and of the partition trees they belong to, but for those that something else needs.
 -- params:  $1 schemas text[], $2 tables text[], of equal length
 -- returns: table_name text (schema quoted when it holds a dot or quote), schema text, tbl text, name text, kind text, definition text (a script that makes it again, each statement ended by `;`), depth int; a row an object, foreign keys first, then parents before children
 -- majors:  15-18
@@ -41,13 +41,13 @@ with recursive asked as (
 ), index_constraint as (
     select oid, conindid, contype from pg_constraint where contype in ('p', 'u', 'x')
 ), kept as (
-    -- A tree stays whole when any part of it names rows, or when something that is no foreign key needs it.
+    -- A tree stays whole when any part of it is a replica identity by its name, or when something that is no foreign key
+    -- needs it, as a view that groups by a primary key does.
     select tree.root
       from tree
       join pg_index as x on x.indexrelid = tree.index
       left join index_constraint as k on k.conindid = x.indexrelid
-     where x.indisprimary
-        or x.indisreplident
+     where x.indisreplident
         or exists (select from pg_depend as d
                     where d.deptype = 'n'
                       and (d.refclassid = 'pg_class'::regclass and d.refobjid = x.indexrelid
@@ -56,7 +56,7 @@ with recursive asked as (
                                and exists (select from pg_constraint as f where f.oid = d.objid and f.contype = 'f')))
 ), index_object as (
     select r.table_name, r.schema, r.tbl, i.relname as name,
-           case k.contype when 'u' then 'unique' when 'x' then 'exclusion' else 'index' end as kind,
+           case k.contype when 'p' then 'primary_key' when 'u' then 'unique' when 'x' then 'exclusion' else 'index' end as kind,
            concat_ws(E'\n',
                (select format('set local default_tablespace = %I;', s.spcname) from pg_tablespace as s where s.oid = i.reltablespace),
                case when k.oid is null then pg_get_indexdef(i.oid) || ';'

@@ -58,7 +58,7 @@ create table if not exists migrate.deferred_object (
     attempt    int not null,
     table_name text not null,
     name       text not null,
-    kind       text not null check (kind in ('index', 'unique', 'foreign_key', 'check', 'exclusion')),
+    kind       text not null check (kind in ('primary_key', 'index', 'unique', 'foreign_key', 'check', 'exclusion')),
     definition text not null,
     rebuilt_at timestamptz,
     primary key (attempt, table_name, kind, name)

@@ -1,7 +1,9 @@
-//! Takes secondary indexes and constraints away before the rows, with a record to make them again ([`super::rebuild`]).
+//! Takes indexes and constraints away before the rows, with a record to make them again ([`super::rebuild`]).
 //!
-//! What names rows stays: primary keys, the index of a replica identity, and the whole tree of a partitioned index
-//! when one part does. Taken back by emptying the tables and rebuilding. Record and drop are one transaction: a crash leaves all of them in place, or all recorded.
+//! Primary keys too: a key kept row by row costs more than all of it sorted at once, and nobody looks for a row by it
+//! before green follows. What stays is the index of a replica identity, what a view or function needs, and the whole
+//! tree of a partitioned index when one part stays. Taken back by emptying the tables and rebuilding. Record and drop
+//! are one transaction: a crash leaves all of them in place, or all recorded.
 
 use super::lease;
 use crate::error::{Doing, Error, Kind, Result};
@@ -18,6 +20,8 @@ const RECORD_DEFERRED: &str = include_str!("../../sql/copy/record_deferred.sql")
 /// What kind of object was deferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeferredKind {
+    /// A PRIMARY KEY; its columns stay NOT NULL without it.
+    PrimaryKey,
     /// An index without a constraint; it may be unique.
     Index,
     /// A UNIQUE constraint.
@@ -34,6 +38,7 @@ impl DeferredKind {
     /// As the state schema writes it.
     pub fn as_str(self) -> &'static str {
         match self {
+            DeferredKind::PrimaryKey => "primary_key",
             DeferredKind::Index => "index",
             DeferredKind::Unique => "unique",
             DeferredKind::Exclusion => "exclusion",
@@ -47,8 +52,8 @@ impl DeferredKind {
     /// # Errors
     /// [`Kind::Bug`] for any other word.
     pub fn parse(word: &str) -> Result<DeferredKind> {
-        use DeferredKind::{Check, Exclusion, ForeignKey, Index, Unique};
-        [Index, Unique, Exclusion, Check, ForeignKey]
+        use DeferredKind::{Check, Exclusion, ForeignKey, Index, PrimaryKey, Unique};
+        [PrimaryKey, Index, Unique, Exclusion, Check, ForeignKey]
             .into_iter()
             .find(|kind| kind.as_str() == word)
             .ok_or_else(|| Error::new(Kind::Bug, format!("`{word}` is not a kind of deferred object")))
@@ -58,6 +63,7 @@ impl DeferredKind {
 impl fmt::Display for DeferredKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            DeferredKind::PrimaryKey => "primary key",
             DeferredKind::Index => "index",
             DeferredKind::Unique => "unique constraint",
             DeferredKind::Exclusion => "exclusion constraint",

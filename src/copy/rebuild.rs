@@ -129,9 +129,10 @@ fn waves(jobs: Vec<Job>) -> Vec<Wave> {
     let (plain, constraints): (Vec<Job>, Vec<Job>) =
         leaves.into_iter().partition(|job| job.kind == DeferredKind::Index);
     let mut waves = vec![
+        // Primary keys are among them; each has its table to itself while it is built.
+        (Part::Make, by_table(constraints)),
         // CREATE INDEX shares its table with others of its kind.
         (Part::Make, plain.into_iter().map(|job| vec![job]).collect()),
-        (Part::Make, by_table(constraints)),
     ];
     // A partitioned index only adopts what its leaves have, so nothing is gained by doing these side by side.
     waves.extend(by_depth(parents).into_iter().map(|level| (Part::Make, vec![level])));
@@ -285,5 +286,50 @@ impl Job {
             .await
             .doing(Kind::Server, || format!("{} cannot be marked on green", self.label()))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(table: &str, name: &str, kind: DeferredKind) -> Job {
+        Job {
+            table: TableName::new("public", table),
+            table_key: format!("public.{table}"),
+            name: Ident::new(name),
+            kind,
+            definition: String::new(),
+            table_bytes: 0,
+            partitioned: false,
+            depth: 0,
+        }
+    }
+
+    #[test]
+    fn constraints_of_a_table_take_turns_and_come_before_what_needs_them() {
+        let waves = waves(vec![
+            job("big", "key_to_small", DeferredKind::ForeignKey),
+            job("big", "by_name", DeferredKind::Index),
+            job("big", "by_day", DeferredKind::Index),
+            job("big", "pkey", DeferredKind::PrimaryKey),
+            job("big", "once", DeferredKind::Unique),
+            job("small", "pkey", DeferredKind::PrimaryKey),
+        ]);
+        let shown: Vec<Vec<Vec<&str>>> = waves
+            .iter()
+            .map(|(_, groups)| {
+                groups.iter().map(|group| group.iter().map(|job| job.name.as_str()).collect()).collect()
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                vec![vec!["pkey", "once"], vec!["pkey"]],
+                vec![vec!["by_name"], vec!["by_day"]],
+                vec![vec!["key_to_small"]],
+                vec![vec!["key_to_small"]],
+            ]
+        );
     }
 }

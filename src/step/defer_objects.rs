@@ -1,4 +1,4 @@
-//! Take away, for the copy, what slows it down: secondary indexes and constraints.
+//! Take away, for the copy, what slows it down: indexes and constraints.
 
 use super::{Notes, Standing, Step, StepId, mark, rebuild_objects, world::World};
 use crate::copy::deferred;
@@ -6,7 +6,7 @@ use crate::error::{Doing, Kind, Result};
 use crate::plan::Side;
 use async_trait::async_trait;
 
-/// Records secondary indexes, foreign keys and checks of green's tables, and drops them.
+/// Records primary keys, other indexes, foreign keys and checks of green's tables, and drops them.
 ///
 /// # Crash
 /// Record and drop are one transaction; doing it again finds nothing left to defer.

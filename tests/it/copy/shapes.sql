@@ -91,6 +91,10 @@ create function public.shout(text) returns text language sql immutable as $$
     select upper($1) -- \restrict is not ours here
 $$;
 create view public.loud as select id, public.shout(body) as body from public.plain;
+create table public.grouped (id int primary key, body text);
+insert into public.grouped select n, 'b' || n from generate_series(1, 10) as n;
+-- It names a column that is not grouped by, which only the primary key allows.
+create view public.by_key as select id, body, count(*) as n from public.grouped group by id;
 create materialized view public.days as select day, count(*) as n from public.measure group by day;
 create unique index days_day on public.days (day);
 create materialized view public.busiest as select max(n) as n from public.days;

@@ -148,7 +148,11 @@ pub const DEFINITIONS: &str = "
         select conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(k.oid) || ' valid ' || convalidated
                || ' local ' || conislocal || ' inherited ' || coninhcount || ' comment ' || coalesce(obj_description(k.oid, 'pg_constraint'), '')
           from pg_constraint k
-         where contype <> 'n' and connamespace::regnamespace::text !~ '^(pg_|information_schema|migrate)') as lines (line)";
+         where contype <> 'n' and connamespace::regnamespace::text !~ '^(pg_|information_schema|migrate)'
+        union all
+        select attrelid::regclass || '.' || attname || ' not null'
+          from pg_attribute a join pg_class c on c.oid = a.attrelid
+         where attnotnull and attnum > 0 and relkind in ('r', 'p') and relnamespace::regnamespace::text !~ '^(pg_|information_schema|migrate)') as lines (line)";
 
 impl Stage {
     pub async fn definitions(&self) -> String {
