@@ -1,4 +1,4 @@
--- facts/read_objects: what rests on tables: views, triggers, partition bounds, types, policies.
+-- facts/read_objects: what rests on tables: views, triggers, partition bounds, types, policies, statistics.
 -- params:  none
 -- returns: facts text: a JSON object of the shape of facts::Objects
 -- majors:  15-18
@@ -167,5 +167,11 @@ select jsonb_build_object(
               -- The row type of a table, and its array.
               and not exists (select from pg_type t where d.classid = 'pg_type'::regclass and t.oid = d.objid
                               and exists (select from pg_class c where c.relkind <> 'c' and c.oid in (
-                                  t.typrelid, (select e.typrelid from pg_type e where e.oid = t.typelem)))))), '[]')
+                                  t.typrelid, (select e.typrelid from pg_type e where e.oid = t.typelem)))))), '[]'),
+    'statistics', coalesce((
+        select jsonb_agg(jsonb_build_object('name', n.prefix || s.stxname, 'table', r.name)
+            order by (n.prefix || s.stxname) collate "C")
+        from pg_statistic_ext s
+        join place n on n.oid = s.stxnamespace
+        join relation r on r.oid = s.stxrelid), '[]')
 )::text as facts

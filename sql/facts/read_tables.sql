@@ -43,7 +43,10 @@ select jsonb_build_object(
             'plain', x.indpred is null and x.indexprs is null,
             'constraint', (
                 select o.conname from pg_constraint o
-                where o.conindid = x.indexrelid and o.contype in ('p', 'u', 'x') limit 1))
+                where o.conindid = x.indexrelid and o.contype in ('p', 'u', 'x') limit 1),
+            'parent', (
+                select p.relname from pg_inherits h join pg_class p on p.oid = h.inhparent
+                where h.inhrelid = x.indexrelid))
             order by i.relname collate "C")
         from pg_index x join pg_class i on i.oid = x.indexrelid
         where x.indrelid = c.oid), '[]'),

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 mod around;
 mod changes;
+mod statistics;
 
 pub(super) use around::constraint_node;
 
@@ -51,6 +52,7 @@ pub(super) struct Scene<'a> {
     policies_made: BTreeSet<TableName>,
     /// Relations and indexes seen on the database that have another name by now: the new name, and the one seen.
     moved: BTreeMap<TableName, TableName>,
+    statistics: statistics::Statistics,
     around: around::Around,
 }
 
@@ -67,6 +69,7 @@ impl<'a> Scene<'a> {
             functions: BTreeMap::new(),
             policies_made: BTreeSet::new(),
             moved: BTreeMap::new(),
+            statistics: statistics::seen(live),
             around: around::Around::default(),
         }
     }
@@ -210,6 +213,7 @@ impl<'a> Scene<'a> {
     /// Remembers what a statement makes and takes away.
     pub fn learn(&mut self, tree: &NodeEnum, path: &[Ident]) {
         self.learn_around(tree, path);
+        self.learn_statistics(tree, path);
         match tree {
             NodeEnum::CreateStmt(create) => self.make(create.relation.as_ref(), path, create.if_not_exists),
             NodeEnum::CreateTableAsStmt(create) => {
@@ -287,6 +291,9 @@ impl<'a> Scene<'a> {
 
     /// A relation or index has another name from here on.
     fn moved(&mut self, from: TableName, to: TableName) {
+        for table in self.statistics.values_mut().filter(|table| **table == from) {
+            *table = to.clone();
+        }
         if let Some(table) = self.made_indexes.remove(&from) {
             self.made_indexes.insert(to, table);
             return;

@@ -87,6 +87,7 @@ fn objects() -> Objects {
         ],
         "policies": [],
         "crowded_schemas": ["public"],
+        "statistics": [{ "name": "public.t_stats", "table": "public.t" }],
     }))
     .unwrap()
 }
@@ -144,7 +145,7 @@ fn table(name: &str, kind: TableKind, parent: Option<&str>) -> Table {
     }
 }
 
-fn index(name: &str, table: &str, unique: bool, valid: bool, constraint: Option<&str>) -> Index {
+pub(super) fn index(name: &str, table: &str, unique: bool, valid: bool, constraint: Option<&str>) -> Index {
     let column = if unique { "id" } else { "a" };
     let kind = if unique { "UNIQUE INDEX" } else { "INDEX" };
     Index {
@@ -157,6 +158,7 @@ fn index(name: &str, table: &str, unique: bool, valid: bool, constraint: Option<
         valid,
         plain: true,
         constraint: constraint.map(Ident::new),
+        parent: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What rests on tables and falls or stands with them: views, triggers, partition bounds, types of the user's.
+//! What rests on tables and falls or stands with them: views, triggers, partition bounds, statistics, types of the user's.
 
 use crate::pg::name::{Ident, TableName};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,9 @@ pub struct Objects {
     pub policies: Vec<TableName>,
     /// Schemas that hold something besides tables, views and sequences.
     pub crowded_schemas: Vec<Ident>,
+    /// Extended statistics, sorted by name.
+    #[serde(default)]
+    pub statistics: Vec<Statistics>,
 }
 
 /// A view or materialized view.
@@ -59,6 +62,16 @@ pub struct Trigger {
     pub table: TableName,
     /// The function it runs.
     pub function: TableName,
+}
+
+/// Extended statistics.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Statistics {
+    /// Their name.
+    pub name: TableName,
+    /// The table or materialized view they are about.
+    pub table: TableName,
 }
 
 /// How a partitioned table is cut.

@@ -41,6 +41,7 @@ pub fn table(table: &str) -> Table {
         valid: true,
         plain: true,
         constraint: None,
+        parent: None,
     };
     Table {
         name: name(table),

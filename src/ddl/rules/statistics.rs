@@ -1,20 +1,22 @@
-//! CREATE, ALTER and DROP STATISTICS: SHARE UPDATE EXCLUSIVE on the table, which neither readers nor writers wait for.
+//! CREATE and DROP STATISTICS: SHARE UPDATE EXCLUSIVE on the table, which neither readers nor writers wait for. ALTER locks none.
 
-use super::{Outcome, as_written, set_schema::object_name, unknown_relation};
+use super::{Outcome, as_written, unknown_relation, warning};
 use crate::ddl::{
     lock::{Cost, LockMode, LockRole, LockTaken},
     parse::{
         self, NodeEnum,
         node::{DropBehavior, ObjectType},
     },
-    scene::{Known, Scene},
+    scene::{self, Known, Scene},
     source::Statement,
 };
+use crate::{finding::Finding, pg::name::TableName};
 
 const RECIPE: &str = "statistics";
 
 pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
-    let mut locks = Vec::new();
+    let mut tables: Vec<TableName> = Vec::new();
+    let mut findings = Vec::new();
     let title = match &statement.tree {
         NodeEnum::CreateStatsStmt(create) => {
             for range in create.relations.iter().filter_map(|item| match &item.node {
@@ -25,11 +27,7 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
                 match scene.relation(&relation) {
                     Known::New => {}
                     Known::Missing => return Outcome::finding(unknown_relation(statement, &relation)),
-                    _ => locks.push(LockTaken {
-                        relation,
-                        mode: LockMode::ShareUpdateExclusive,
-                        role: LockRole::Target,
-                    }),
+                    _ => tables.push(relation),
                 }
             }
             format!("create statistics {}", parse::strings(&create.defnames).join("."))
@@ -41,14 +39,39 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
             if drop.remove_type() == ObjectType::ObjectStatisticExt
                 && drop.behavior() != DropBehavior::DropCascade =>
         {
-            let names = drop.objects.iter().filter_map(|object| object.node.as_ref()).map(object_name);
-            format!("drop statistics {}", names.collect::<Vec<_>>().join(", "))
+            let mut names = Vec::new();
+            for (schema, name) in scene::dropped_names(drop) {
+                let table = scene.table_of_statistics(&schema, &name, &statement.search_path);
+                names.push(if schema.is_empty() { name } else { format!("{schema}.{name}") });
+                match table {
+                    Some(table) if matches!(scene.relation(table), Known::New) => {}
+                    Some(table) => tables.push(table.clone()),
+                    None if scene.looked() && !drop.missing_ok => {
+                        findings.extend(names.last().map(|name| absent(statement, name)));
+                    }
+                    None => {}
+                }
+            }
+            format!("drop statistics {}", names.join(", "))
         }
         _ => return None,
     };
-    let mut step = as_written(statement, RECIPE, title, Cost::brief(locks));
-    step.why = "only the catalog changes; its table is locked against VACUUM and the like, readers and writers go on".into();
-    Outcome::step(step)
+    tables.sort();
+    tables.dedup();
+    let lock =
+        |relation| LockTaken { relation, mode: LockMode::ShareUpdateExclusive, role: LockRole::Target };
+    let mut step = as_written(statement, RECIPE, title, Cost::brief(tables.into_iter().map(lock).collect()));
+    step.why = "only the catalog changes; the table of statistics that come or go is locked against VACUUM and the like, readers and writers go on".into();
+    Some(Outcome { steps: vec![step], findings })
+}
+
+fn absent(statement: &Statement, name: &str) -> Finding {
+    warning(
+        statement,
+        "DDL_ALREADY_ABSENT",
+        format!("there are no statistics {name} on the database"),
+        "If an earlier run dropped them, write IF EXISTS; otherwise correct the name.",
+    )
 }
 
 #[cfg(test)]
@@ -61,7 +84,31 @@ mod tests {
             on_live("create statistics x on a, b from t"),
             ["catalog, SHARE UPDATE EXCLUSIVE t: create statistics x on a, b from t"]
         );
-        assert_eq!(on_live("drop statistics x"), ["catalog, no lock: drop statistics x"]);
+        assert_eq!(
+            on_live("drop statistics t_stats"),
+            ["catalog, SHARE UPDATE EXCLUSIVE t: drop statistics t_stats"]
+        );
+        let altered = "alter statistics t_stats set statistics 100";
+        assert_eq!(on_live(altered), [format!("catalog, no lock: {altered}")]);
         assert_eq!(on_live("create statistics x on a, b from nowhere"), ["blocking DDL_UNKNOWN_RELATION"]);
+    }
+
+    #[test]
+    fn statistics_are_followed_through_the_plan() {
+        let last = |sql: &str| on_live(sql).pop().unwrap();
+        let dropped = "catalog, SHARE UPDATE EXCLUSIVE t: drop statistics";
+        assert_eq!(last("create statistics x on a, b from t; drop statistics x"), format!("{dropped} x"));
+        let moved =
+            "alter statistics t_stats rename to y; alter statistics y set schema app; drop statistics app.y";
+        assert_eq!(on_live(moved)[2], format!("{dropped} app.y"));
+        assert_eq!(last("drop statistics t_stats; drop statistics t_stats"), "warning DDL_ALREADY_ABSENT");
+        assert_eq!(
+            last("create table n (a int, b int); create statistics n_s on a, b from n; drop statistics n_s"),
+            "catalog, no lock: drop statistics n_s"
+        );
+        assert_eq!(
+            last("drop statistics if exists nowhere"),
+            "catalog, no lock: drop statistics if exists nowhere"
+        );
     }
 }
