@@ -147,7 +147,7 @@ impl Observation {
 
     fn locks(&self) -> Vec<SeenLock> {
         let mut strongest: BTreeMap<u32, LockMode> = BTreeMap::new();
-        for (oid, mode) in self.locks.iter().filter(|(oid, _)| self.was_there(*oid) && !self.is_let_go(*oid))
+        for (oid, mode) in self.locks.iter().filter(|(oid, _)| self.is_in_use(*oid) && !self.is_let_go(*oid))
         {
             let known = strongest.entry(*oid).or_insert(*mode);
             *known = (*known).max(*mode);
@@ -167,6 +167,12 @@ impl Observation {
     /// There before the plan, and still there before the statement.
     fn was_there(&self, oid: u32) -> bool {
         self.original.contains(&oid) && self.before.contains_key(&oid)
+    }
+
+    /// There before the plan, or an index the plan has made on what was: every query of the table is planned with a look at it.
+    fn is_in_use(&self, oid: u32) -> bool {
+        let is_index = |relation: &Relation| relation.kind == RelationKind::Index;
+        self.was_there(oid) || self.before.get(&oid).is_some_and(is_index) && self.table_of(oid).is_some()
     }
 
     /// DROP INDEX CONCURRENTLY ends with ACCESS EXCLUSIVE on the index, which is dead by then: nobody waits for it.
@@ -293,6 +299,19 @@ mod tests {
         seen.locks = vec![(5, LockMode::AccessExclusive)];
         seen.messages = vec!["rewriting table \"fresh\"".into()];
         assert_eq!(seen.measured(7), Measured { held_ms: 7, ..Measured::default() });
+    }
+
+    #[test]
+    fn an_index_that_the_plan_made_is_in_use_with_its_table() {
+        let mut seen = scene();
+        for relations in [&mut seen.before, &mut seen.after] {
+            relations.insert(6, relation("public", "t_new", RelationKind::Index, Some(1), 7));
+            relations.insert(7, relation("public", "fresh_new", RelationKind::Index, Some(5), 8));
+        }
+        seen.locks = vec![(6, LockMode::AccessExclusive), (7, LockMode::AccessExclusive)];
+        let locks = seen.measured(0).locks;
+        assert_eq!(locks.len(), 1, "{locks:?}");
+        assert_eq!(locks[0].of_table, Some(TableName::new("public", "t")));
     }
 
     #[test]

@@ -204,7 +204,26 @@ fn together(
     }
 }
 
-/// ALTER INDEX … ATTACH PARTITION, SET (…), SET STATISTICS: no lock that readers or writers wait for.
+/// What ATTACH locks when the index of a partition becomes a part of its parent's. Every query of the partition is planned with
+/// a look at all its indexes, so the lock on one of them is told as one on the table.
+pub(super) fn attach_index(parent: &TableName, partition: &TableName) -> Vec<LockTaken> {
+    let lock = |relation: &TableName, mode, role| LockTaken { relation: relation.clone(), mode, role };
+    vec![
+        lock(parent, LockMode::ShareUpdateExclusive, LockRole::Table),
+        lock(partition, LockMode::AccessExclusive, LockRole::Partition),
+    ]
+}
+
+/// Measured: an index that becomes valid by its last part makes the server look whether the index above becomes valid too,
+/// under ACCESS EXCLUSIVE on that one's table.
+fn above(scene: &Scene, index: &TableName) -> Option<LockTaken> {
+    let table = scene.index(index).map(|(table, _)| &table.name).or_else(|| scene.made_index(index))?;
+    let Known::Live(table) = scene.relation(table) else { return None };
+    let parent = scene.parent(table).filter(|_| scene.is_attached(index))?;
+    Some(super::expand::exclusive(parent, LockRole::Parent))
+}
+
+/// ALTER INDEX … ATTACH PARTITION, SET (…), SET STATISTICS: only the catalog changes.
 fn index_part(
     statement: &Statement,
     scene: &Scene,
@@ -212,27 +231,24 @@ fn index_part(
     commands: &[node::Node],
 ) -> Option<Outcome> {
     use node::AlterTableType as Type;
-    let mut mode = LockMode::AccessShare;
-    let mut locks = Vec::new();
-    let of_index = |index: &TableName, mode, role| {
+    let table_of = |index: &TableName| {
         let table = scene.index(index).map(|(table, _)| &table.name).or_else(|| scene.made_index(index));
-        LockTaken { relation: table.unwrap_or(index).clone(), mode, role }
+        table.unwrap_or(index).clone()
     };
+    let mode = LockMode::ShareUpdateExclusive;
+    let mut locks = vec![LockTaken { relation: table_of(index), mode, role: LockRole::Table }];
     for command in commands {
         let Some(NodeEnum::AlterTableCmd(command)) = &command.node else { return None };
-        if let Some(NodeEnum::PartitionCmd(part)) = command.def.as_ref().and_then(|def| def.node.as_ref()) {
-            let part = scene.range(part.name.as_ref()?, &statement.search_path);
-            locks.push(of_index(&part, LockMode::AccessShare, LockRole::Partition));
-        }
-        mode = mode.max(match command.subtype() {
-            Type::AtAttachPartition => LockMode::AccessShare,
-            Type::AtSetRelOptions | Type::AtResetRelOptions | Type::AtSetStatistics => {
-                LockMode::ShareUpdateExclusive
+        match (command.subtype(), command.def.as_ref().and_then(|def| def.node.as_ref())) {
+            (Type::AtAttachPartition, Some(NodeEnum::PartitionCmd(part))) => {
+                let part = scene.range(part.name.as_ref()?, &statement.search_path);
+                locks = attach_index(&table_of(index), &table_of(&part));
+                locks.extend(above(scene, index));
             }
+            (Type::AtSetRelOptions | Type::AtResetRelOptions | Type::AtSetStatistics, _) => {}
             _ => return None,
-        });
+        }
     }
-    locks.insert(0, of_index(index, mode, LockRole::Table));
     let title = format!("alter index {}", index.name.as_str());
     let mut step = as_written(statement, RECIPE, title, Cost::brief(locks));
     step.why = "only the catalog changes".into();
@@ -304,10 +320,33 @@ mod tests {
     }
 
     #[test]
-    fn attaching_an_index_blocks_nobody() {
+    fn attaching_an_index_locks_it_and_so_its_table() {
         assert_eq!(
             told("alter index i attach partition j", None),
-            ["catalog, ACCESS SHARE i + ACCESS SHARE j: alter index i attach partition j"]
+            ["brief, SHARE UPDATE EXCLUSIVE i + ACCESS EXCLUSIVE j: alter index i attach partition j"]
+        );
+    }
+
+    #[test]
+    fn the_last_part_of_an_attached_index_locks_the_table_above() {
+        let told = on_live(
+            "create index i on only p (b); create index si on only sub (b); create index concurrently s1i on sub1 (b);
+             alter index si attach partition s1i; alter index i attach partition si",
+        );
+        assert_eq!(
+            told[3..],
+            [
+                "brief, SHARE UPDATE EXCLUSIVE sub + ACCESS EXCLUSIVE sub1: alter index si attach partition s1i",
+                "brief, SHARE UPDATE EXCLUSIVE p + ACCESS EXCLUSIVE sub: alter index i attach partition si",
+            ]
+        );
+        let told = on_live(
+            "create index i on only p (b); create index si on only sub (b); create index concurrently s1i on sub1 (b);
+             alter index i attach partition si; alter index si attach partition s1i",
+        );
+        assert_eq!(
+            told[4],
+            "brief, SHARE UPDATE EXCLUSIVE sub + ACCESS EXCLUSIVE sub1 + ACCESS EXCLUSIVE p: alter index si attach partition s1i"
         );
     }
 }

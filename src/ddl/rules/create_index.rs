@@ -1,6 +1,9 @@
 //! CREATE INDEX: built CONCURRENTLY; on a partitioned table the parent's first and empty, then each leaf's, then attached.
 
-use super::{Outcome, as_written, blocking, concurrently, index_name, info, unknown_relation};
+use super::{
+    Outcome, alter_table::attach_index, as_written, blocking, concurrently, index_name, info,
+    unknown_relation,
+};
 use crate::{
     ddl::{
         edit::{self, Edit},
@@ -177,12 +180,7 @@ impl Wanted<'_> {
     fn attach(&self, parent: &Table, parent_index: &Ident, table: &Table, name: &Ident) -> Online {
         let upper = TableName { schema: parent.name.schema.clone(), name: parent_index.clone() };
         let lower = TableName { schema: table.name.schema.clone(), name: name.clone() };
-        let read = |relation: &TableName, role| LockTaken {
-            relation: relation.clone(),
-            mode: LockMode::AccessShare,
-            role,
-        };
-        let locks = vec![read(&parent.name, LockRole::Target), read(&table.name, LockRole::Partition)];
+        let locks = attach_index(&parent.name, &table.name);
         let title = format!("attach index {} to {}", name.as_str(), parent_index.as_str());
         let mut step = as_written(self.statement, RECIPE, title, Cost::brief(locks));
         step.sql = format!("alter index {upper} attach partition {lower}");
@@ -336,11 +334,11 @@ mod tests {
             [
                 "brief, SHARE p: create index if not exists i on ONLY p using btree (a)",
                 "concurrent, SHARE UPDATE EXCLUSIVE p1: create index CONCURRENTLY if not exists \"p1_i\" on \"public\".\"p1\" using btree (a)",
-                "catalog, ACCESS SHARE p + ACCESS SHARE p1: alter index \"public\".\"i\" attach partition \"public\".\"p1_i\"",
+                "brief, SHARE UPDATE EXCLUSIVE p + ACCESS EXCLUSIVE p1: alter index \"public\".\"i\" attach partition \"public\".\"p1_i\"",
                 "brief, SHARE sub: create index if not exists \"sub_i\" on ONLY \"public\".\"sub\" using btree (a)",
                 "concurrent, SHARE UPDATE EXCLUSIVE sub1: create index CONCURRENTLY if not exists \"sub1_sub_i\" on \"public\".\"sub1\" using btree (a)",
-                "catalog, ACCESS SHARE sub + ACCESS SHARE sub1: alter index \"public\".\"sub_i\" attach partition \"public\".\"sub1_sub_i\"",
-                "catalog, ACCESS SHARE p + ACCESS SHARE sub: alter index \"public\".\"i\" attach partition \"public\".\"sub_i\"",
+                "brief, SHARE UPDATE EXCLUSIVE sub + ACCESS EXCLUSIVE sub1: alter index \"public\".\"sub_i\" attach partition \"public\".\"sub1_sub_i\"",
+                "brief, SHARE UPDATE EXCLUSIVE p + ACCESS EXCLUSIVE sub: alter index \"public\".\"i\" attach partition \"public\".\"sub_i\"",
             ]
         );
     }

@@ -20,6 +20,8 @@ pub(super) struct Around {
     triggers_made: BTreeSet<TableName>,
     columns_gone: BTreeSet<(TableName, String)>,
     detached: BTreeSet<TableName>,
+    /// Indexes made parts of the index of a partitioned table.
+    attached_indexes: BTreeSet<TableName>,
     /// Constraints made here on tables in use.
     made: BTreeMap<(TableName, String), Made>,
     /// Indexes made here on tables in use, by (schema, name).
@@ -90,6 +92,12 @@ impl<'a> Scene<'a> {
         let mut found = Vec::new();
         visit(self, relation, column, &mut found);
         found
+    }
+
+    /// Whether an index is a part of the index of a partitioned table.
+    pub fn is_attached(&self, index: &TableName) -> bool {
+        self.around.attached_indexes.contains(index)
+            || self.index(index).is_some_and(|(_, index)| index.parent.is_some())
     }
 
     /// Whether this plan made a unique index over plain columns and all rows of a relation.
@@ -294,6 +302,17 @@ pub(in crate::ddl) fn constraint_node(definition: &str) -> Option<node::Constrai
     }
 }
 
+/// What an ATTACH PARTITION attaches.
+fn attached(command: &node::Node) -> Option<&node::RangeVar> {
+    let Some(NodeEnum::AlterTableCmd(command)) = &command.node else { return None };
+    match command.def.as_ref()?.node.as_ref()? {
+        NodeEnum::PartitionCmd(part) if command.subtype() == AlterTableType::AtAttachPartition => {
+            part.name.as_ref()
+        }
+        _ => None,
+    }
+}
+
 impl Scene<'_> {
     /// Remembers what a statement changes around tables in use.
     pub(super) fn learn_around(&mut self, tree: &NodeEnum, path: &[Ident]) {
@@ -306,6 +325,11 @@ impl Scene<'_> {
                         self.learn_part(&table, command, path);
                     }
                 }
+            }
+            NodeEnum::AlterTableStmt(alter) if alter.objtype() == ObjectType::ObjectIndex => {
+                let parts = alter.cmds.iter().filter_map(attached).map(|part| self.range(part, path));
+                let parts: Vec<TableName> = parts.collect();
+                self.around.attached_indexes.extend(parts);
             }
             NodeEnum::IndexStmt(index) if !index.idxname.is_empty() => {
                 if let Some(range) = &index.relation {
