@@ -3,7 +3,7 @@
 use super::{Outcome, as_written, concurrently, unknown_relation};
 use crate::ddl::{
     lock::{Cost, LockMode, LockRole, LockTaken},
-    parse::{NodeEnum, node::VacuumStmt},
+    parse::{NodeEnum, node::Node},
     scene::{Known, Scene},
     source::Statement,
     statement::{Class, Undo, Verify},
@@ -13,7 +13,7 @@ const RECIPE: &str = "maintenance";
 
 pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::VacuumStmt(vacuum) = &statement.tree else { return None };
-    if has_option(vacuum, "full") {
+    if has_option(&vacuum.options, "full") {
         return None;
     }
     let mut locks = Vec::new();
@@ -51,14 +51,18 @@ fn title(verb: &str, cost: &Cost) -> String {
     if tables.is_empty() { format!("{verb} all tables") } else { format!("{verb} {}", tables.join(", ")) }
 }
 
-fn has_option(vacuum: &VacuumStmt, name: &str) -> bool {
-    vacuum.options.iter().any(|option| match &option.node {
+/// Whether a list of options has one that is not turned off.
+pub(super) fn has_option(options: &[Node], name: &str) -> bool {
+    options.iter().any(|option| match &option.node {
         Some(NodeEnum::DefElem(option)) if option.defname == name => {
             // `full`, `full true`, `full 1`; only a plain no turns it off.
-            !matches!(
-                option.arg.as_ref().and_then(|value| value.node.as_ref()),
-                Some(NodeEnum::String(value)) if matches!(value.sval.as_str(), "false" | "off")
-            )
+            match option.arg.as_ref().and_then(|value| value.node.as_ref()) {
+                Some(NodeEnum::String(value)) => {
+                    !["false", "off"].iter().any(|no| value.sval.eq_ignore_ascii_case(no))
+                }
+                Some(NodeEnum::Integer(value)) => value.ival != 0,
+                _ => true,
+            }
         }
         _ => false,
     })
@@ -75,7 +79,9 @@ mod tests {
             ["concurrent, SHARE UPDATE EXCLUSIVE t: vacuum (analyze) t"]
         );
         assert_eq!(on_live("analyze t (a)"), ["validate, SHARE UPDATE EXCLUSIVE t: analyze t (a)"]);
-        assert_eq!(on_live("vacuum (full false) t").len(), 1);
+        for off in ["false", "off", "0"] {
+            assert!(on_live(&format!("vacuum (full {off}) t"))[0].starts_with("concurrent"), "{off}");
+        }
         assert_eq!(on_live("analyze nowhere"), ["blocking DDL_UNKNOWN_RELATION"]);
     }
 

@@ -1,6 +1,12 @@
-//! REINDEX INDEX and TABLE: CONCURRENTLY.
+//! REINDEX INDEX and TABLE: CONCURRENTLY; of a partitioned one, partition by partition.
 
-use super::{Outcome, as_written, blocking, concurrently, info, unknown_relation};
+use super::{
+    Outcome, as_written, blocking, concurrently,
+    expand::{in_turn, instead_of},
+    info,
+    maintenance::has_option,
+    unknown_relation,
+};
 use crate::{
     ddl::{
         edit::{self, Edit},
@@ -10,8 +16,8 @@ use crate::{
         source::Statement,
         statement::{Undo, Verify},
     },
-    facts::{ConstraintKind, Table},
-    pg::name::TableName,
+    facts::{ConstraintKind, Table, TableKind},
+    pg::name::{Ident, TableName},
 };
 
 const RECIPE: &str = "reindex";
@@ -37,17 +43,14 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     if let Some(finding) = exclusion(statement, table, &relation, whole_table) {
         return Outcome::finding(finding);
     }
-    let was_concurrent = is_concurrent(reindex);
-    let mut wanted = reindex.clone();
-    let mut edits = Vec::new();
-    if !was_concurrent {
-        wanted.params.push(concurrently_option());
-        let tokens = parse::tokens(&statement.sql).ok()?;
-        let object = if whole_table { node::Token::Table } else { node::Token::Index };
-        let at = tokens.get(edit::find(&tokens, object)?)?.end;
-        edits.push(Edit::insert(at, " CONCURRENTLY"));
+    if let Some(table) = table.filter(|table| table.kind == TableKind::Partitioned)
+        && let Some(outcome) =
+            part_by_part(statement, scene, reindex, table, (!whole_table).then_some(&relation))
+    {
+        return Some(outcome);
     }
-    let sql = edit::proved(&statement.sql, edits, &NodeEnum::ReindexStmt(wanted))?;
+    let was_concurrent = is_concurrent(reindex);
+    let sql = concurrent(statement, reindex, None)?;
     let made_on = scene.made_index(&relation).unwrap_or(&relation);
     let locked = table.map_or_else(|| made_on.clone(), |table| table.name.clone());
     let lock = |mode| LockTaken { relation: locked.clone(), mode, role: LockRole::Table };
@@ -64,11 +67,86 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     Some(Outcome { steps: vec![step], findings })
 }
 
+/// Each partition's table or index alone. Measured: named as a whole, even CONCURRENTLY first takes SHARE on the table or index
+/// of every partition at once, and writers queue behind it. `None` when there is nothing below.
+fn part_by_part(
+    statement: &Statement,
+    scene: &Scene,
+    reindex: &node::ReindexStmt,
+    table: &Table,
+    index: Option<&TableName>,
+) -> Option<Outcome> {
+    let mut parts = Vec::new();
+    match index {
+        None => parts.extend(
+            scene
+                .all_partitions(&table.name)
+                .into_iter()
+                .filter(|part| part.kind == TableKind::Plain)
+                .map(|part| (part.name.clone(), part.name.clone())),
+        ),
+        Some(index) => parts_of_index(scene, table, &index.name, &mut parts),
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    let sqls: Option<Vec<String>> =
+        parts.iter().map(|(_, named)| concurrent(statement, reindex, Some(named))).collect();
+    let outcome = in_turn(statement, scene, RECIPE, &sqls?);
+    // Without CONCURRENTLY each is built under SHARE, one after the other.
+    let lock = |(table, _): &(TableName, TableName)| LockTaken {
+        relation: table.clone(),
+        mode: LockMode::Share,
+        role: LockRole::Partition,
+    };
+    let locks: Vec<LockTaken> = parts.iter().map(lock).collect();
+    let was = if is_concurrent(reindex) { Cost::brief(locks) } else { Cost::building(locks) };
+    instead_of(outcome, was)
+}
+
+/// The tables below a partitioned one, with their parts of its index.
+fn parts_of_index(scene: &Scene, table: &Table, index: &Ident, parts: &mut Vec<(TableName, TableName)>) {
+    for part in scene.partitions(&table.name) {
+        let Some(own) = part.indexes.iter().find(|own| own.parent.as_ref() == Some(index)) else { continue };
+        match part.kind {
+            TableKind::Partitioned => parts_of_index(scene, part, &own.name, parts),
+            _ => {
+                let named = TableName { schema: part.name.schema.clone(), name: own.name.clone() };
+                parts.push((part.name.clone(), named));
+            }
+        }
+    }
+}
+
+/// The statement with CONCURRENTLY, of another table or index when one is given.
+fn concurrent(
+    statement: &Statement,
+    reindex: &node::ReindexStmt,
+    instead: Option<&TableName>,
+) -> Option<String> {
+    use node::Token as Kind;
+    let mut wanted = reindex.clone();
+    let mut edits = Vec::new();
+    let tokens = parse::tokens(&statement.sql).ok()?;
+    let is_table = reindex.kind() == node::ReindexObjectType::ReindexObjectTable;
+    let object = edit::find(&tokens, if is_table { Kind::Table } else { Kind::Index })?;
+    if !is_concurrent(reindex) {
+        wanted.params.push(concurrently_option());
+        edits.push(Edit::insert(tokens.get(object)?.end, " CONCURRENTLY"));
+    }
+    if let Some(name) = instead {
+        let next = tokens.get(object + 1)?;
+        let first = if next.kind == Kind::Concurrently { tokens.get(object + 2)? } else { next };
+        edits.push(Edit { start: first.start, end: tokens.last()?.end, text: name.to_string() });
+        let range = wanted.relation.as_mut()?;
+        (range.schemaname, range.relname) = (name.schema.as_str().to_owned(), name.name.as_str().to_owned());
+        range.catalogname.clear();
+    }
+    edit::proved(&statement.sql, edits, &NodeEnum::ReindexStmt(wanted))
+}
+
 fn is_concurrent(reindex: &node::ReindexStmt) -> bool {
-    reindex
-        .params
-        .iter()
-        .any(|item| matches!(&item.node, Some(NodeEnum::DefElem(option)) if option.defname == "concurrently"))
+    has_option(&reindex.params, "concurrently")
 }
 
 fn concurrently_option() -> node::Node {
@@ -132,7 +210,10 @@ fn is_leftover_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::ddl::tests::on_live;
+    use crate::{
+        ddl::tests::{index, live, on_live, told},
+        pg::name::Ident,
+    };
 
     #[test]
     fn index_and_table_are_rebuilt_beside_the_old() {
@@ -141,6 +222,44 @@ mod tests {
             [
                 "concurrent, SHARE UPDATE EXCLUSIVE t: reindex (verbose) index CONCURRENTLY t_a",
                 "concurrent, SHARE UPDATE EXCLUSIVE t: reindex table CONCURRENTLY t",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_turned_off_is_not_concurrent() {
+        assert_eq!(
+            on_live("reindex (concurrently false) index t_a"),
+            ["concurrent, SHARE UPDATE EXCLUSIVE t: reindex (concurrently false) index CONCURRENTLY t_a"]
+        );
+    }
+
+    #[test]
+    fn a_partitioned_one_is_rebuilt_part_by_part() {
+        let mut facts = live();
+        let mut attach = |table: &str, name: &str, parent: &str| {
+            let table = facts.tables.iter_mut().find(|one| one.name.name.as_str() == table).unwrap();
+            let mut index =
+                table.indexes.first().cloned().unwrap_or_else(|| index(name, "p1", false, true, None));
+            (index.name, index.parent, index.constraint) = (Ident::new(name), Some(Ident::new(parent)), None);
+            table.indexes.push(index);
+        };
+        attach("p1", "p1_a", "p_a");
+        attach("sub", "sub_a", "p_a");
+        attach("sub1", "sub1_a", "sub_a");
+        attach("sub1", "sub1_other", "sub_other");
+        assert_eq!(
+            told("reindex (verbose) index concurrently p_a", Some(&facts)),
+            [
+                "concurrent, SHARE UPDATE EXCLUSIVE p1: reindex (verbose) index concurrently \"public\".\"p1_a\"",
+                "concurrent, SHARE UPDATE EXCLUSIVE sub1: reindex (verbose) index concurrently \"public\".\"sub1_a\"",
+            ]
+        );
+        assert_eq!(
+            told("reindex table p", Some(&facts)),
+            [
+                "concurrent, SHARE UPDATE EXCLUSIVE p1: reindex table CONCURRENTLY \"public\".\"p1\"",
+                "concurrent, SHARE UPDATE EXCLUSIVE sub1: reindex table CONCURRENTLY \"public\".\"sub1\"",
             ]
         );
     }
