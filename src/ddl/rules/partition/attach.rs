@@ -18,12 +18,13 @@ use crate::{
             self, NodeEnum,
             node::{self, AlterTableType, ConstrType, Token as Kind},
         },
-        scene::{Known, Scene},
+        scene::{Known, Scene, constraint_node},
         source::Statement,
     },
-    facts::{Partitioned, Table, TableKind},
+    facts::{Constraint, Partitioned, Table, TableKind},
     pg::name::{Ident, TableName},
 };
+use std::collections::BTreeMap;
 
 const RECIPE: &str = "attach_partition";
 
@@ -249,15 +250,23 @@ impl Attach<'_> {
         let default = self.scene.default_partition(&self.parent);
         locks.extend(default.map(|default| exclusive(default, LockRole::Partition)));
         if let Known::Live(parent) = self.scene.relation(&self.parent) {
-            let mut others: Vec<&TableName> =
-                self.scene.foreign_keys(parent).filter_map(|key| key.references.as_ref()).collect();
-            others.sort();
-            others.dedup();
-            locks.extend(
-                others.iter().map(|other| lock(other, LockMode::ShareRowExclusive, LockRole::Referenced)),
-            );
+            let mut others: BTreeMap<&TableName, LockMode> = BTreeMap::new();
+            for key in self.scene.foreign_keys(parent) {
+                let Some(other) = &key.references else { continue };
+                let mode = others.entry(other).or_insert(LockMode::ShareRowExclusive);
+                *mode = (*mode).max(self.lock_of_key(key));
+            }
+            locks.extend(others.into_iter().map(|(other, mode)| lock(other, mode, LockRole::Referenced)));
         }
         Cost::brief(locks)
+    }
+
+    /// On the other table of a foreign key. Measured: taking over one that the partition has drops its triggers there.
+    fn lock_of_key(&self, key: &Constraint) -> LockMode {
+        let there = self.scene.constraint_trees(&self.partition);
+        let taken_over = constraint_node(&key.definition)
+            .is_some_and(|wanted| there.iter().any(|(_, one)| same_foreign_key(one, &wanted)));
+        if taken_over { LockMode::AccessExclusive } else { LockMode::ShareRowExclusive }
     }
 
     fn as_it_is(&self) -> Option<Outcome> {
@@ -319,7 +328,10 @@ pub(super) fn is_leaf(table: &Table) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::ddl::tests::{on_live, told};
+    use crate::{
+        ddl::tests::{constraint, live, on_live, told},
+        facts::ConstraintKind,
+    };
 
     #[test]
     fn the_rows_are_proved_first_and_the_check_goes_after() {
@@ -367,6 +379,22 @@ mod tests {
             )[1],
             "catalog, SHARE UPDATE EXCLUSIVE p: alter table p attach partition n for values in (8)"
         );
+    }
+
+    #[test]
+    fn taking_over_a_foreign_key_shuts_the_other_table_out_for_a_moment() {
+        let mut facts = live();
+        let p = facts.tables.iter_mut().find(|table| table.name.name.as_str() == "p").unwrap();
+        p.constraints.push(constraint("p_r_fk", ConstraintKind::ForeignKey, Some("r")));
+        let attach = |before: &str| {
+            let sql = format!("{before}; alter table p attach partition n for values in (8)");
+            told(&sql, Some(&facts)).pop().unwrap()
+        };
+        let made = "create table n (id int, a int, b int)";
+        assert!(attach(made).contains("SHARE ROW EXCLUSIVE r: "));
+        let spare = told("alter table p attach partition spare for values in (7)", Some(&facts));
+        let line = spare.iter().find(|line| line.contains("attach partition")).unwrap();
+        assert!(line.contains(" + ACCESS EXCLUSIVE r: "), "{spare:#?}");
     }
 
     #[test]
