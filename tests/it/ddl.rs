@@ -1,6 +1,10 @@
 //! The rewritten list on live databases of the oldest and the newest major: who waits, what is left after a crash.
 
+mod form;
+pub mod matrix;
 mod proof;
+
+pub use form::forms;
 
 use crate::support::Pair;
 use async_trait::async_trait;

@@ -551,9 +551,12 @@ CREATE INDEX pi ON ONLY p(v)
 CREATE INDEX CONCURRENTLY pi ON p(v)
 
 -- form: partitioned_alter_index_attach
--- differs: ACCESS EXCLUSIVE on the partition's index, SHARE UPDATE EXCLUSIVE on the parent's
 -- before: create index pi on only p (v); create index p1i on p1 (v)
 ALTER INDEX pi ATTACH PARTITION p1i
+
+-- form: partitioned_alter_index_attach_below
+-- before: create table ps partition of p for values from (2000) to (3000) partition by range (v); create table ps1 partition of ps default; create index pi on only p (v); create index psi on only ps (v); alter index pi attach partition psi; create index ps1i on ps1 (v)
+ALTER INDEX psi ATTACH PARTITION ps1i
 
 -- form: partitioned_drop_index
 -- before: create index pi on p (v)
@@ -564,9 +567,16 @@ DROP INDEX pi
 DROP INDEX CONCURRENTLY pi
 
 -- form: partitioned_reindex_concurrently
--- differs: SHARE UPDATE EXCLUSIVE on every partition
 -- before: create index pi on p (v)
 REINDEX INDEX CONCURRENTLY pi
+
+-- form: partitioned_reindex
+-- before: create table ps partition of p for values from (2000) to (3000) partition by range (v); create table ps1 partition of ps default; create index pi on p (v)
+REINDEX INDEX pi
+
+-- form: partitioned_reindex_table
+-- before: create index pi on p (v)
+REINDEX TABLE p
 
 -- form: partitioned_add_column
 ALTER TABLE p ADD COLUMN n int
@@ -592,7 +602,6 @@ ALTER TABLE p ADD PRIMARY KEY (id)
 ALTER TABLE p ADD CONSTRAINT k UNIQUE USING INDEX pi
 
 -- form: fk_referencing_partitioned
--- differs: SHARE ROW EXCLUSIVE on every partition of the referenced table
 -- before: alter table p add primary key (id)
 ALTER TABLE fr ADD CONSTRAINT k FOREIGN KEY (pid) REFERENCES p(id)
 
@@ -676,6 +685,14 @@ CREATE STATISTICS s ON a,b FROM t
 -- form: drop_statistics
 -- before: create statistics s on a, b from t
 DROP STATISTICS s
+
+-- form: alter_statistics
+-- before: create statistics s on a, b from t
+ALTER STATISTICS s SET STATISTICS 100
+
+-- form: alter_statistics_rename
+-- before: create statistics s on a, b from t
+ALTER STATISTICS s RENAME TO s2
 
 -- form: create_table
 CREATE TABLE nt(id int primary key)

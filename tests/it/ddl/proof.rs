@@ -1,6 +1,10 @@
 //! Every form, planned and rehearsed: what is measured is what was predicted. `scripts/prove ddl` takes all of them on every
-//! major; the usual tests draw a sample.
+//! major and writes the page; the usual tests draw a sample.
 
+use super::{
+    form::{DATABASE, Form, forms},
+    matrix::{self, Came, OnMajor, Outcome},
+};
 use crate::crashes::points::seed;
 use crate::support::{Majors, Pair};
 use migrate::{
@@ -18,132 +22,94 @@ use std::collections::BTreeMap;
 /// As many forms as the usual tests try on a major.
 const SAMPLE: usize = 25;
 
-/// A paragraph of `forms.sql`.
-#[derive(Debug, Clone, Default)]
-struct Form {
-    name: String,
-    /// The first major that has it.
-    from: u32,
-    /// Made in addition to the schema.
-    before: String,
-    /// Why what is planned is known not to be what happens; to be mended.
-    differs: Option<String>,
-    sql: String,
-}
-
-fn forms() -> Vec<Form> {
-    let paragraphs = include_str!("forms.sql").split("\n\n").filter(|text| text.contains("-- form: "));
-    paragraphs
-        .map(|text| {
-            let mut form = Form::default();
-            for line in text.lines() {
-                if let Some(name) = line.strip_prefix("-- form: ") {
-                    form.name = name.to_owned();
-                } else if let Some(from) = line.strip_prefix("-- from: ") {
-                    form.from = from.parse().unwrap();
-                } else if let Some(before) = line.strip_prefix("-- before: ") {
-                    form.before = before.to_owned();
-                } else if let Some(differs) = line.strip_prefix("-- differs: ") {
-                    form.differs = Some(differs.to_owned());
-                } else {
-                    form.sql.push_str(line);
-                    form.sql.push('\n');
-                }
-            }
-            form
-        })
-        .collect()
-}
-
-/// How a form came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Outcome {
-    /// Rehearsed as predicted; nobody waits for work.
-    Proved,
-    /// It has no online form, and the plan says so.
-    NoOnlineForm,
-    /// The server refuses it, planned or not.
-    Fails,
-    /// Measured otherwise than predicted, as is known.
-    KnownToDiffer,
-    /// Measured otherwise than predicted, or it blocks.
-    Wrong,
-}
-
-impl Outcome {
-    fn as_str(self) -> &'static str {
-        match self {
-            Outcome::Proved => "proved",
-            Outcome::NoOnlineForm => "no online form, and said so",
-            Outcome::Fails => "the server refuses it",
-            Outcome::KnownToDiffer => "differs, as is known",
-            Outcome::Wrong => "WRONG",
-        }
-    }
-}
-
 /// Plans a form and rehearses what comes of it.
-async fn try_form(url: &str, form: &Form) -> (Outcome, String) {
+async fn try_form(url: &str, form: &Form) -> Came {
     let admin = crate::support::cluster::connect(url).await.unwrap();
     let fresh = "drop publication if exists pub; drop schema if exists public, x, x2, x3 cascade; create schema public";
     admin.batch_execute(fresh).await.unwrap();
-    admin.batch_execute(include_str!("schema.sql")).await.unwrap();
+    admin.batch_execute(DATABASE).await.unwrap();
     admin.batch_execute(&form.before).await.unwrap_or_else(|error| panic!("{}: {error:?}", form.name));
     let info = ConnInfo::parse(url).unwrap();
     let client = connect::connect(&info, "test").await.unwrap();
     let facts = catalog::read(&client, Side::Blue, &TableSelection::default()).await.unwrap();
     let planned = rewrite(&[SqlFile::new("form.sql", form.sql.clone())], Some(&facts));
+    let mut came = Came { outcome: Outcome::Proved, steps: Vec::new(), why: String::new() };
     if !planned.may_run() {
         let codes: Vec<&str> = planned.findings.iter().map(|finding| finding.code.as_str()).collect();
-        return (Outcome::NoOnlineForm, codes.join(" "));
+        return Came { outcome: Outcome::NoOnlineForm, why: codes.join(" "), ..came };
     }
     let mut lab = Lab::open(&info).await.unwrap();
     let mut wrong = Vec::new();
     for online in &planned.statements {
         match lab.measure(Trial::from(online)).await {
             Ok(measured) => {
+                came.steps.push(matrix::step(online, &measured));
                 let judgment = judge(&online.cost, &measured);
                 if judgment.verdict != Verdict::Pass {
                     wrong.push(format!("{}: {}", online.sql, judgment.faults.join("; ")));
                 }
+                for note in judgment.notes {
+                    println!("note: {} | {} | {note}", form.name, online.sql);
+                }
             }
             Err(error) => {
-                let why = error.chain().join(": ");
                 // What was rewritten must run where the original does.
                 let as_written = crate::support::cluster::connect(url).await.unwrap();
                 let refused =
                     planned.statements.len() == 1 && as_written.batch_execute(&form.sql).await.is_err();
-                let outcome = if refused { Outcome::Fails } else { Outcome::Wrong };
-                return (outcome, format!("{}: {why}", online.sql));
+                came.outcome = if refused { Outcome::Fails } else { Outcome::Wrong };
+                came.why = error.chain().join(": ");
+                return came;
             }
         }
     }
-    if wrong.is_empty() { (Outcome::Proved, String::new()) } else { (Outcome::Wrong, wrong.join(" | ")) }
+    if !wrong.is_empty() {
+        came.outcome = Outcome::Wrong;
+        came.why = wrong.join(" ; ");
+    }
+    came
 }
 
-/// Tries forms on a major and prints a line for each. Returns those that came out wrong.
-async fn try_all(major: u32, forms: &[Form]) -> Vec<String> {
-    let pair = Pair::of_majors("ddl_proof", major, 18).await;
-    let mut count: BTreeMap<Outcome, u32> = BTreeMap::new();
-    let mut wrong = Vec::new();
+/// Tries forms on a major and prints a line for each.
+async fn try_all(major: u32, url: &str, forms: &[Form]) -> OnMajor {
+    let admin = crate::support::cluster::connect(url).await.unwrap();
+    let version: String = admin.query_one("show server_version", &[]).await.unwrap().get(0);
+    let version = version.split(' ').next().unwrap_or_default().to_owned();
+    let mut on = OnMajor { version, came: BTreeMap::new() };
     for form in forms.iter().filter(|form| form.from <= major) {
-        let (mut outcome, why) = try_form(&pair.blue_url(), form).await;
-        if outcome == Outcome::Wrong && form.differs.is_some() {
-            outcome = Outcome::KnownToDiffer;
+        let mut came = try_form(url, form).await;
+        if let Some(differs) = form.differs.as_ref().filter(|_| came.outcome == Outcome::Wrong) {
+            came = Came { outcome: Outcome::KnownToDiffer, why: differs.clone(), ..came };
         }
-        println!("proof: {major} {} | {} | {why}", outcome.as_str(), form.name);
-        *count.entry(outcome).or_default() += 1;
-        if outcome == Outcome::Wrong {
-            wrong.push(format!("{major} {}: {why}", form.name));
-        }
+        println!("proof: {major} {} | {} | {}", came.outcome.as_str(), form.name, came.why);
+        on.came.insert(form.name.clone(), came);
     }
-    println!("on {major}: {count:?}");
+    on
+}
+
+/// Those that came out wrong, and those that are told to differ and do not.
+fn wrong(forms: &[Form], majors: &BTreeMap<u32, OnMajor>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for form in forms {
+        let came: Vec<(&u32, &Came)> =
+            majors.iter().filter_map(|(major, on)| Some((major, on.came.get(&form.name)?))).collect();
+        let is = |outcome| came.iter().any(|(_, came)| came.outcome == outcome);
+        if form.differs.is_some() && !came.is_empty() && !is(Outcome::KnownToDiffer) {
+            wrong.push(format!("{}: it does not differ any more, take the mark away", form.name));
+        }
+        let bad = came.iter().filter(|(_, came)| came.outcome == Outcome::Wrong);
+        wrong.extend(bad.map(|(major, came)| format!("{major} {}: {}", form.name, came.why)));
+    }
     wrong
 }
 
-async fn prove(major: u32) {
-    let wrong = try_all(major, &forms()).await;
-    assert!(wrong.is_empty(), "\n  {}\n", wrong.join("\n  "));
+/// Forms on blue's major and on green's, side by side.
+async fn try_both(blue: u32, green: u32, forms: &[Form]) -> BTreeMap<u32, OnMajor> {
+    let pair = Pair::of_majors("ddl_proof", blue, green).await;
+    let (blue_url, green_url) = (pair.blue_url(), pair.green_url());
+    let (on_blue, on_green) =
+        tokio::join!(try_all(blue, &blue_url, forms), try_all(green, &green_url, forms));
+    BTreeMap::from([(blue, on_blue), (green, on_green)])
 }
 
 #[tokio::test]
@@ -151,31 +117,34 @@ async fn a_sample_of_forms_is_as_predicted() {
     let mut sample = forms();
     sample.shuffle(&mut StdRng::seed_from_u64(seed()));
     sample.truncate(SAMPLE);
-    let mut wrong = try_all(Majors::OLDEST, &sample).await;
-    wrong.extend(try_all(Majors::NEWEST, &sample).await);
+    let majors = try_both(Majors::OLDEST, Majors::NEWEST, &sample).await;
+    let wrong = wrong(&sample, &majors);
     assert!(wrong.is_empty(), "\n  {}\n", wrong.join("\n  "));
 }
 
-#[tokio::test]
-#[ignore = "minutes: scripts/prove ddl"]
-async fn every_form_on_15() {
-    prove(15).await;
-}
+/// After as many forms the page is written, so that a run that is broken off has not been for nothing.
+const WRITTEN_EVERY: usize = 20;
 
+/// With `MIGRATE_TEST_FORMS=index,partition` only the forms with one of these in their names; with `PROVED_COMMIT` their lines
+/// of the page are written anew.
 #[tokio::test]
 #[ignore = "minutes: scripts/prove ddl"]
-async fn every_form_on_16() {
-    prove(16).await;
-}
-
-#[tokio::test]
-#[ignore = "minutes: scripts/prove ddl"]
-async fn every_form_on_17() {
-    prove(17).await;
-}
-
-#[tokio::test]
-#[ignore = "minutes: scripts/prove ddl"]
-async fn every_form_on_18() {
-    prove(18).await;
+async fn every_form_on_every_major() {
+    let mut chosen = forms();
+    if let Ok(only) = std::env::var("MIGRATE_TEST_FORMS") {
+        chosen.retain(|form| only.split(',').any(|part| form.name.contains(part)));
+    }
+    let mut all_wrong = Vec::new();
+    for some in chosen.chunks(WRITTEN_EVERY) {
+        let (mut majors, others) = tokio::join!(try_both(15, 18, some), try_both(16, 17, some));
+        majors.extend(others);
+        assert!(majors.keys().copied().eq(Majors::ALL));
+        if let Ok(commit) = std::env::var("PROVED_COMMIT") {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(matrix::PAGE);
+            let old = std::fs::read_to_string(&path).unwrap_or_default();
+            std::fs::write(path, matrix::page(&old, &forms(), &majors, &commit)).unwrap();
+        }
+        all_wrong.extend(wrong(some, &majors));
+    }
+    assert!(all_wrong.is_empty(), "\n  {}\n", all_wrong.join("\n  "));
 }

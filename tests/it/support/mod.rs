@@ -33,6 +33,8 @@ impl Majors {
     pub const OLDEST: u32 = 15;
     /// The usual green.
     pub const NEWEST: u32 = 18;
+    /// Every one.
+    pub const ALL: [u32; 4] = [15, 16, 17, 18];
 }
 
 impl PgBouncer {
