@@ -3,6 +3,7 @@
 mod form;
 pub mod matrix;
 mod proof;
+mod surprises;
 
 pub use form::forms;
 
