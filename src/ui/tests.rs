@@ -36,12 +36,25 @@ impl Write for Closed {
     }
 }
 
-/// A stream that is not read until it is let go.
-struct Stuck(mpsc::Receiver<()>);
+/// A stream that is not read until it is let go; it says when somebody waits for that.
+struct Stuck {
+    entered: mpsc::Sender<()>,
+    release: mpsc::Receiver<()>,
+}
+
+impl Stuck {
+    /// The stream, what is heard when somebody writes to it, and what lets it go when it is dropped.
+    fn new() -> (Stuck, mpsc::Receiver<()>, mpsc::Sender<()>) {
+        let (entered, enters) = mpsc::channel();
+        let (let_go, release) = mpsc::channel();
+        (Stuck { entered, release }, enters, let_go)
+    }
+}
 
 impl Write for Stuck {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = self.0.recv();
+        let _ = self.entered.send(());
+        let _ = self.release.recv();
         Ok(bytes.len())
     }
 
@@ -118,29 +131,31 @@ fn a_reader_that_goes_away_ends_nothing() {
 
 #[test]
 fn telling_never_waits_for_the_reader() {
-    let (release, wait) = mpsc::channel();
-    let stage = Stage { form: Form::Lines, out: Box::new(Stuck(wait)), colors: false, screen: None };
+    let (stuck, _enters, let_go) = Stuck::new();
+    let stage = Stage { form: Form::Lines, out: Box::new(stuck), colors: false, screen: None };
     let ui = Ui::with(stage, Box::new(Paper::default()), false, false);
     let begun = std::time::Instant::now();
     for _ in 0..20_000 {
         ui.ears().tell(note("hello"));
     }
     assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
-    drop(release);
+    drop(let_go);
     drop(ui);
 }
 
 #[test]
 fn dropped_messages_are_counted() {
-    let (release, wait) = mpsc::channel();
-    let stage = Stage { form: Form::Lines, out: Box::new(Stuck(wait)), colors: false, screen: None };
+    let (stuck, enters, let_go) = Stuck::new();
+    let stage = Stage { form: Form::Lines, out: Box::new(stuck), colors: false, screen: None };
     let talk = Talk::start(stage);
+    // Before it is stuck in its first event, the thread would report what was dropped meanwhile.
+    talk.tell(Event::Note { text: "first".into() });
+    enters.recv().unwrap();
     for _ in 0..10_000 {
         talk.tell(Event::Note { text: "hello".into() });
     }
-    // Some of them may have been reported already, when the thread took its first event.
     assert!(talk.dropped() > 800, "{}", talk.dropped());
-    drop(release);
+    drop(let_go);
     talk.flush();
     std::thread::sleep(std::time::Duration::from_millis(50));
     talk.tell(Event::Note { text: "later".into() });
