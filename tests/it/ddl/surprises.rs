@@ -103,7 +103,6 @@ async fn builds_that_stand_in_one_text_run_one_by_one() {
 /// Of our own: REINDEX CONCURRENTLY of a partitioned table or index asks for SHARE on that of every partition, and writers queue
 /// behind it.
 #[tokio::test]
-#[ignore = "the wait was seen, the whole was not seen to pass yet"]
 async fn a_partitioned_table_is_rebuilt_without_a_queue_of_writers() {
     let asks = "select exists (select from pg_locks where not granted and mode = 'ShareLock' and locktype = 'relation')";
     let (_pair, heres) = both("ddl_reindex_parts").await;
