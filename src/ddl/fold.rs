@@ -6,6 +6,7 @@ use super::{
     source::Statement,
 };
 use crate::pg::name::TableName;
+use std::collections::BTreeMap;
 
 mod constraint;
 
@@ -28,6 +29,7 @@ pub(super) enum Unit {
 pub(super) fn units(statements: Vec<Statement>) -> Vec<Unit> {
     let mut statements: Vec<Option<Statement>> =
         statements.into_iter().flat_map(drop_index::one_by_one).map(Some).collect();
+    let created = indexes_created(&statements);
     let mut units = Vec::new();
     let mut swaps: Vec<(usize, Unit)> = Vec::new();
     for at in 0..statements.len() {
@@ -50,7 +52,10 @@ pub(super) fn units(statements: Vec<Statement>) -> Vec<Unit> {
                 continue;
             }
         }
-        match pair(&statement, &statements[at + 1..]) {
+        let made = |name: &str| {
+            created.get(name).into_iter().flatten().filter(|made| **made > at).map(|made| made - at - 1)
+        };
+        match pair(&statement, &statements[at + 1..], made) {
             Pair::None => units.push(Unit::One(Box::new(statement))),
             Pair::Apart { create, between } => {
                 let place = |nth: usize| statements[at + 1 + nth].as_ref().map(|one| one.place.clone());
@@ -78,10 +83,27 @@ enum Pair {
     Apart { create: usize, between: usize },
 }
 
-fn pair(drop: &Statement, after: &[Option<Statement>]) -> Pair {
+/// Where each index name is given to a new index: looking through all statements for each DROP INDEX took 100,000 lines of
+/// SQL from 2 seconds to 12.
+fn indexes_created(statements: &[Option<Statement>]) -> BTreeMap<String, Vec<usize>> {
+    let mut created: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (at, statement) in statements.iter().enumerate() {
+        if let Some(Statement { tree: NodeEnum::IndexStmt(index), .. }) = statement {
+            created.entry(index.idxname.clone()).or_default().push(at);
+        }
+    }
+    created
+}
+
+/// `made` gives the places in `after` where an index of a name is created.
+fn pair<Places: Iterator<Item = usize>>(
+    drop: &Statement,
+    after: &[Option<Statement>],
+    made: impl Fn(&str) -> Places,
+) -> Pair {
     let Some((schema, name)) = swap_index::dropped(drop) else { return Pair::None };
-    let found = after.iter().enumerate().find_map(|(at, statement)| {
-        let statement = statement.as_ref()?;
+    let found = made(&name).find_map(|at| {
+        let statement = after[at].as_ref()?;
         let NodeEnum::IndexStmt(index) = &statement.tree else { return None };
         let range = index.relation.as_ref()?;
         let same_schema = schema.is_empty()
@@ -89,7 +111,7 @@ fn pair(drop: &Statement, after: &[Option<Statement>]) -> Pair {
             || (range.schemaname.is_empty()
                 && statement.search_path.first().is_some_and(|first| first.as_str() == schema));
         let same_path = drop.search_path == statement.search_path || !range.schemaname.is_empty();
-        (index.idxname == name && same_schema && same_path).then_some((at, range.clone()))
+        (same_schema && same_path).then(|| (at, range.clone()))
     });
     let Some((create, range)) = found else { return Pair::None };
     let table = (range.schemaname.clone(), range.relname.clone());
