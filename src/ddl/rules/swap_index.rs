@@ -6,6 +6,7 @@ use super::{Outcome, as_written, create_index, drop_index, index_name};
 use crate::{
     ddl::{
         lock::{Cost, LockMode, LockRole, LockTaken},
+        parse::NodeEnum,
         scene::Scene,
         source::Statement,
         statement::{Undo, Verify},
@@ -30,8 +31,12 @@ pub(in crate::ddl) fn rule(
         let findings = made.findings.into_iter().chain(dropped.findings).collect();
         return Some(Outcome { steps: Vec::new(), findings });
     }
-    let lock =
-        LockTaken { relation: index.clone(), mode: LockMode::ShareUpdateExclusive, role: LockRole::Target };
+    let NodeEnum::IndexStmt(wanted) = &create.tree else { return None };
+    let lock = LockTaken {
+        relation: scene.range(wanted.relation.as_ref()?, &create.search_path),
+        mode: LockMode::ShareUpdateExclusive,
+        role: LockRole::Table,
+    };
     let title = format!("rename index {} to {}", interim.as_str(), index.name.as_str());
     let from = TableName { schema: index.schema.clone(), name: interim.clone() };
     let mut rename = as_written(create, RECIPE, title, Cost::brief(vec![lock]));
@@ -65,7 +70,7 @@ mod tests {
     const SWAPPED: [&str; 3] = [
         "concurrent, SHARE UPDATE EXCLUSIVE t: create index CONCURRENTLY \"t_a__new\" on t (a, b)",
         "concurrent, SHARE UPDATE EXCLUSIVE t: drop index CONCURRENTLY t_a",
-        "brief, SHARE UPDATE EXCLUSIVE t_a: alter index \"public\".\"t_a__new\" rename to \"t_a\"",
+        "brief, SHARE UPDATE EXCLUSIVE t: alter index \"public\".\"t_a__new\" rename to \"t_a\"",
     ];
 
     #[test]
