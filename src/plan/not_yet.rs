@@ -53,6 +53,16 @@ mod tests {
     use crate::plan::{load::parse, validate::validate};
 
     #[test]
+    fn a_short_spelling_is_named_too() {
+        let text = "version: 1\nname: a\nkind: blue_green\nblue: { url: b }\ngreen: { url: g }\n\
+            cutover:\n  route: { pgbouncer: [ { admin: x, database: app, config: /c, to: host=g } ] }\n  \
+            soak: { for: 10m }\n";
+        let findings = validate(&parse(text, "p.yaml", &|_| None).unwrap());
+        let codes: Vec<_> = findings.iter().map(|finding| finding.code.as_str()).collect();
+        assert_eq!(codes, ["NOT_YET"], "{findings:?}");
+    }
+
+    #[test]
     fn every_field_without_its_part_is_named() {
         let text = "version: 1\nname: a\nkind: blue_green\nafter: b\nblue: { url: b }\ngreen: { url: g }\n\
             replicate: { mode: snapshot, map: { public.t: { columns: { a: b } } } }\n\

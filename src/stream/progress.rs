@@ -15,6 +15,8 @@ pub struct Progress {
     pub transactions: u64,
     /// Row changes applied so far.
     pub rows: u64,
+    /// Commit time of the newest transaction that is in, by blue's clock, in microseconds since 1970.
+    pub newest_micros: Option<i64>,
 }
 
 /// Reads the progress; `None` when no copy handed over to this slot.
@@ -33,6 +35,7 @@ pub async fn read(green: &impl GenericClient, slot: &str) -> Result<Option<Progr
         marker: row.get(1),
         transactions: count(2),
         rows: count(3),
+        newest_micros: row.get(4),
     }))
 }
 

@@ -122,19 +122,26 @@ pub struct Soak {
     #[serde(rename = "for")]
     pub length: Span,
     /// How often the gates are looked at.
+    #[serde(default = "every_five_seconds")]
     pub every: Span,
     /// Conditions.
     #[serde(default)]
     pub gates: Vec<Gate>,
     /// What a failing gate does.
+    #[serde(default)]
     pub on_failure: SoakFailure,
 }
 
+fn every_five_seconds() -> Span {
+    Span(Duration::from_secs(5))
+}
+
 /// What a failing gate does during the soak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SoakFailure {
     /// Stop and say so; green stays open.
+    #[default]
     Stop,
     /// Ask the operator.
     Ask,

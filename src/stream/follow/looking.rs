@@ -19,9 +19,9 @@ pub(super) enum Ending {
 }
 
 /// What the applying side lets the watching side see.
-#[derive(Default)]
 pub(super) struct Pulse {
-    /// Commit time of the newest transaction applied, by blue's clock, in microseconds since 1970; 0 for none.
+    /// Commit time of the newest transaction applied, by blue's clock, in microseconds since 1970. Where none is known
+    /// yet, when this session began: what waits is at least as old.
     pub newest_micros: AtomicI64,
     /// All that came is committed, and we wait for more.
     pub waiting: AtomicBool,
@@ -33,6 +33,15 @@ pub(super) struct Pulse {
 const NEAR_BYTES: u64 = 16 << 20;
 
 impl Pulse {
+    /// A session that begins when blue's clock shows this; `newest_micros` is of the transaction applied last, if known.
+    pub fn begin(newest_micros: Option<i64>, blue_clock_micros: i64) -> Pulse {
+        Pulse {
+            newest_micros: AtomicI64::new(newest_micros.unwrap_or(blue_clock_micros)),
+            waiting: AtomicBool::new(false),
+            clock: Mutex::new(Some((blue_clock_micros, Instant::now()))),
+        }
+    }
+
     /// Takes note of blue's clock.
     pub fn set_clock(&self, blue_clock_micros: i64) {
         *lock(&self.clock) = Some((blue_clock_micros, Instant::now()));
@@ -47,13 +56,11 @@ impl Pulse {
     }
 
     fn lag_seconds(&self, lag_bytes: u64, blue_clock_micros: i64) -> f64 {
-        let newest_micros = self.newest_micros.load(Ordering::Relaxed);
-        if newest_micros == 0
-            || lag_bytes == 0
-            || (self.waiting.load(Ordering::Relaxed) && lag_bytes < NEAR_BYTES)
-        {
+        let near = self.waiting.load(Ordering::Relaxed) && lag_bytes < NEAR_BYTES;
+        if lag_bytes == 0 || near {
             return 0.0;
         }
+        let newest_micros = self.newest_micros.load(Ordering::Relaxed);
         let age_micros = blue_clock_micros.saturating_sub(newest_micros).max(0);
         Duration::from_micros(age_micros.unsigned_abs()).as_secs_f64()
     }
@@ -84,5 +91,29 @@ pub(super) async fn look_again_and_again(watch: &SlotWatch, shared: &Shared, pul
             seconds: status.lag_seconds,
             transactions: status.transactions,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    #[test]
+    fn a_session_that_has_applied_nothing_yet_tells_a_lag() {
+        let resumed = Pulse::begin(Some(100 * SECOND), 400 * SECOND);
+        assert_eq!(resumed.lag_seconds(1, 401 * SECOND), 301.0);
+        let first = Pulse::begin(None, 400 * SECOND);
+        assert_eq!(first.lag_seconds(1, 401 * SECOND), 1.0);
+    }
+
+    #[test]
+    fn caught_up_is_no_lag() {
+        let pulse = Pulse::begin(Some(100 * SECOND), 400 * SECOND);
+        assert_eq!(pulse.lag_seconds(0, 401 * SECOND), 0.0);
+        pulse.waiting.store(true, Ordering::Relaxed);
+        assert_eq!(pulse.lag_seconds(NEAR_BYTES - 1, 401 * SECOND), 0.0, "WAL without changes for us");
+        assert_eq!(pulse.lag_seconds(NEAR_BYTES, 401 * SECOND), 301.0);
     }
 }

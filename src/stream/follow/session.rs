@@ -79,8 +79,7 @@ pub(super) async fn run(
     // A crash of green may have taken back what was not durable: what it says now counts.
     shared.status.send_modify(|status| status.applied = progress.position);
     shared.applied(&resumed, state.confirmed);
-    let pulse = Pulse::default();
-    pulse.set_clock(state.clock_micros);
+    let pulse = Pulse::begin(progress.newest_micros, state.clock_micros);
     let session = Session {
         shared,
         wishes: wishes.clone(),
