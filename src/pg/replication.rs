@@ -17,7 +17,7 @@ use super::name::Ident;
 use super::{connect, transport};
 use crate::error::{Error, Kind, Result};
 use std::time::Duration;
-use wire::{Raw, Wire};
+use wire::{Raw, Rows, Wire};
 
 /// A connection in replication mode, bound to a database.
 pub struct ReplicationConn {
@@ -107,16 +107,7 @@ impl ReplicationConn {
         self.command(&format!("set lock_timeout = {lock_timeout_ms}"), self.info.connect_timeout).await?;
         let sql =
             format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput (SNAPSHOT 'export')", Ident::new(name));
-        let outcome = match tokio::time::timeout(deadline, self.wire.simple_query(&sql)).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                self.cancel().await?;
-                // The server's answer to the cancel; it must be read before the connection is of use again.
-                tokio::time::timeout(self.info.connect_timeout, self.wire.rest_of_query())
-                    .await
-                    .map_err(|_| connect::no_answer(&self.info))?
-            }
-        };
+        let outcome = self.answer_within(&sql, deadline).await?;
         let rows = outcome.map_err(|error| {
             match error.sqlstate() {
                 Some("57014" | "55P03") => slot_waits(&self.info, name, deadline),
@@ -140,6 +131,24 @@ impl ReplicationConn {
         }
     }
 
+    /// Runs a command, and cancels it when it takes too long.
+    async fn answer_within(
+        &mut self,
+        sql: &str,
+        deadline: Duration,
+    ) -> Result<std::result::Result<Rows, Raw>> {
+        let answer = self.wire.simple_query(sql);
+        tokio::pin!(answer);
+        if let Ok(outcome) = tokio::time::timeout(deadline, &mut answer).await {
+            return Ok(outcome);
+        }
+        cancel(&self.info, self.backend.as_ref()).await?;
+        // The same reading goes on: begun anew, it would miss an answer of which the first half has come, as when the
+        // server's own timeout strikes in this moment.
+        let late = tokio::time::timeout(self.info.connect_timeout, answer).await;
+        late.map_err(|_| connect::no_answer(&self.info))
+    }
+
     /// Drops a slot, waiting until whoever streams from it lets go, for at most `connect_timeout`. A slot that is not
     /// there is fine.
     ///
@@ -153,7 +162,7 @@ impl ReplicationConn {
             Ok(Err(error)) if error.sqlstate() == Some("42704") => Ok(()),
             Ok(Err(error)) => Err(self.failed(&format!("drop replication slot `{name}`")).source(error)),
             Err(_) => {
-                self.cancel().await?;
+                cancel(&self.info, self.backend.as_ref()).await?;
                 Err(Error::new(
                     Kind::Deadline,
                     format!("replication slot `{name}` is in use at {}", self.info.label()),
@@ -236,21 +245,20 @@ impl ReplicationConn {
     fn failed(&self, what: &str) -> Error {
         Error::new(Kind::Server, format!("cannot {what} at {}", self.info.label()))
     }
+}
 
-    /// Asks the server to cancel what this connection runs.
-    async fn cancel(&self) -> Result<()> {
-        let Some(key) = self.backend else { return Ok(()) };
-        let cancelled = async {
-            let attempt = transport::attempts(&self.info)[0];
-            let mut request = bytes::BytesMut::new();
-            postgres_protocol::message::frontend::cancel_request(key.process_id, key.secret, &mut request);
-            let mut wire = Wire::new(transport::open(&self.info, attempt).await?);
-            wire.send(&request).await.map_err(|error| self.failed("cancel a command").source(error))
-        };
-        tokio::time::timeout(self.info.connect_timeout, cancelled)
-            .await
-            .map_err(|_| connect::no_answer(&self.info))?
-    }
+/// Asks the server to cancel what a connection runs.
+async fn cancel(info: &ConnInfo, backend: Option<&BackendKey>) -> Result<()> {
+    let Some(key) = backend else { return Ok(()) };
+    let cancelled = async {
+        let attempt = transport::attempts(info)[0];
+        let mut request = bytes::BytesMut::new();
+        postgres_protocol::message::frontend::cancel_request(key.process_id, key.secret, &mut request);
+        let mut wire = Wire::new(transport::open(info, attempt).await?);
+        let what = || Error::new(Kind::Server, format!("cannot cancel a command at {}", info.label()));
+        wire.send(&request).await.map_err(|error| what().source(error))
+    };
+    tokio::time::timeout(info.connect_timeout, cancelled).await.map_err(|_| connect::no_answer(info))?
 }
 
 fn slot_waits(info: &ConnInfo, name: &str, deadline: Duration) -> Error {

@@ -169,7 +169,7 @@ impl Wire {
     }
 
     /// Reads on until the server is ready for the next command.
-    pub async fn rest_of_query(&mut self) -> Result<Rows, Raw> {
+    async fn rest_of_query(&mut self) -> Result<Rows, Raw> {
         let mut rows = Rows::new();
         let mut failure = None;
         loop {
