@@ -79,6 +79,11 @@ impl<'a> Scene<'a> {
         self.live.is_some()
     }
 
+    /// The relations a DROP names.
+    pub fn dropped(&self, drop: &node::DropStmt, path: &[Ident]) -> Vec<TableName> {
+        dropped_names(drop).iter().map(|(schema, name)| self.resolve(schema, name, path)).collect()
+    }
+
     /// The relation a name means, by the search path; a name not found means the path's first schema.
     pub fn resolve(&self, schema: &str, name: &str, path: &[Ident]) -> TableName {
         if !schema.is_empty() {

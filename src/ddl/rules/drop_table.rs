@@ -14,7 +14,7 @@ use crate::{
             NodeEnum,
             node::{self, DropBehavior, ObjectType},
         },
-        scene::{self, Known, Scene},
+        scene::{Known, Scene},
         source::Statement,
     },
     facts::{ConstraintKind, Table, View},
@@ -32,10 +32,7 @@ pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     if cascade && !scene.looked() {
         return cascade_unseen(statement, "DROP TABLE");
     }
-    let names: Vec<TableName> = scene::dropped_names(drop)
-        .iter()
-        .map(|(schema, name)| scene.resolve(schema, name, &statement.search_path))
-        .collect();
+    let names = scene.dropped(drop, &statement.search_path);
     let mut sqls: Vec<String> = Vec::new();
     for name in &names {
         let Known::Live(table) = scene.relation(name) else { continue };

@@ -13,7 +13,7 @@ use crate::{
             NodeEnum,
             node::{self, AlterTableType, DropBehavior, ObjectType},
         },
-        scene::{self, Known, Scene},
+        scene::{Known, Scene},
         source::Statement,
     },
     pg::name::TableName,
@@ -42,10 +42,7 @@ fn dropped(statement: &Statement, scene: &Scene, drop: &node::DropStmt) -> Optio
     if cascade && !scene.looked() {
         return cascade_unseen(statement, "DROP VIEW");
     }
-    let names: Vec<TableName> = scene::dropped_names(drop)
-        .iter()
-        .map(|(schema, name)| scene.resolve(schema, name, &statement.search_path))
-        .collect();
+    let names = scene.dropped(drop, &statement.search_path);
     let mut sqls: Vec<String> = Vec::new();
     for name in &names {
         let readers = scene.views_on(name, None);

@@ -9,7 +9,7 @@ use crate::{
             self, NodeEnum,
             node::{self, DropBehavior, ObjectType},
         },
-        scene::{self, Known, Scene},
+        scene::{Known, Scene},
         source::Statement,
     },
     pg::name::TableName,
@@ -91,10 +91,7 @@ fn dropped(statement: &Statement, scene: &Scene, drop: &node::DropStmt) -> Optio
             "Write ALTER TABLE … ALTER COLUMN … DROP DEFAULT for each, then DROP SEQUENCE without CASCADE.",
         );
     }
-    let names: Vec<TableName> = scene::dropped_names(drop)
-        .iter()
-        .map(|(schema, name)| scene.resolve(schema, name, &statement.search_path))
-        .collect();
+    let names = scene.dropped(drop, &statement.search_path);
     let [name] = names.as_slice() else {
         let if_exists = if drop.missing_ok { "if exists " } else { "" };
         let sqls: Vec<String> = names.iter().map(|name| format!("drop sequence {if_exists}{name}")).collect();
