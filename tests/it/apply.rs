@@ -3,6 +3,7 @@
 
 use crate::support::{
     Pair,
+    busy::Busy,
     run::{Desk, Invocation, Output, migrate},
 };
 use serde_json::Value;
@@ -10,10 +11,6 @@ use std::{
     collections::BTreeMap,
     fs,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 use tokio_postgres::Client;
@@ -119,21 +116,11 @@ async fn both(name: &str) -> (Pair, [Stage; 2]) {
     (pair, stages)
 }
 
-/// Writes and reads until told to stop: how many times, and the longest that one took.
-async fn write(client: Client, stop: Arc<AtomicBool>) -> (i64, Duration) {
-    let (mut count, mut longest) = (0, Duration::ZERO);
-    while !stop.load(Ordering::Relaxed) {
-        let began = Instant::now();
-        let sql = format!(
-            "insert into t (a, b) values ({count}, 'new {count}'); update p set a = a + 1 where id = {}; select 1 from t where a = 7",
-            count % 10_000
-        );
-        client.batch_execute(&sql).await.unwrap();
-        longest = longest.max(began.elapsed());
-        count += 1;
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    (count, longest)
+fn write(count: i64) -> String {
+    format!(
+        "insert into t (a, b) values ({count}, 'new {count}'); update p set a = a + 1 where id = {}; select 1 from t where a = 7",
+        count % 10_000
+    )
 }
 
 #[tokio::test]
@@ -141,13 +128,10 @@ async fn writers_go_on_and_the_second_run_does_nothing() {
     let (_pair, stages) = both("apply_writers").await;
     for stage in &stages {
         let steps = stage.steps().await;
-        let stop = Arc::new(AtomicBool::new(false));
-        let writer = tokio::spawn(write(stage.client().await, stop.clone()));
+        let writer = Busy::begin(stage.client().await, write);
         let output = stage.migrate(&["apply", "plan.yaml"]).run().await.expect(0);
-        stop.store(true, Ordering::Relaxed);
-        let (count, longest) = writer.await.unwrap();
+        let count = writer.end(Duration::from_secs(3)).await;
         assert!(output.stderr.contains(&format!("applied {} statements", steps.len())), "{}", output.stderr);
-        assert!(count > 5 && longest < Duration::from_secs(3), "{count} writes, longest {longest:?}");
         assert_eq!(stage.indexes().await, DONE);
         let rows = stage.texts("select count(*)::text from t").await;
         assert_eq!(rows, [(20_000 + count).to_string()]);

@@ -1,29 +1,28 @@
 //! The rewritten list on live databases of the oldest and the newest major: who waits, what is left after a crash.
 
+mod columns;
 mod form;
 pub mod matrix;
+mod objects;
 mod proof;
 mod surprises;
 
 pub use form::forms;
 
-use crate::support::Pair;
-use async_trait::async_trait;
+use crate::support::{
+    Pair,
+    busy::Busy,
+    live::{self, Live},
+};
 use migrate::{
-    ddl::{Online, SqlFile, lock::LockMode, rewrite},
-    error::{Kind, Result},
-    event::{Event, Listener},
-    pg::{catalog, connect, conninfo::ConnInfo},
-    plan::{Side, TableSelection},
-    step::{
-        Notes, Standing, Step,
-        ddl::{DdlStep, DdlWorld, steps},
-    },
+    ddl::lock::LockMode,
+    error::Kind,
+    step::{Notes, Standing, Step},
 };
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -46,116 +45,17 @@ const SCHEMA: &str = "
     create index p_a on p (a);
     analyze;";
 
-/// A database for DDL to run on.
-struct Here {
-    url: String,
-    heard: Arc<Heard>,
+async fn both(name: &str) -> (Pair, [Live; 2]) {
+    Live::both(name, SCHEMA).await
 }
 
-#[derive(Default)]
-struct Heard(Mutex<Vec<Event>>);
-
-impl Listener for Heard {
-    fn tell(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
-    }
-}
-
-#[async_trait]
-impl DdlWorld for Here {
-    async fn session(&self, purpose: &str) -> Result<Client> {
-        connect::connect(&ConnInfo::parse(&self.url)?, purpose).await
-    }
-
-    async fn guard(&self, _: &Client) -> Result<()> {
-        Ok(())
-    }
-
-    fn ears(&self) -> &dyn Listener {
-        self.heard.as_ref()
-    }
-}
-
-impl Here {
-    /// With the schema and our own state in it.
-    async fn prepare(url: String) -> Here {
-        let here = Here { url, heard: Arc::default() };
-        let client = here.client().await;
-        client.batch_execute(SCHEMA).await.unwrap();
-        client.batch_execute(include_str!("../../sql/state/create_blue.sql")).await.unwrap();
-        here
-    }
-
-    async fn client(&self) -> Client {
-        let client = self.session("test").await.unwrap();
-        client.batch_execute("set search_path = public").await.unwrap();
-        client
-    }
-
-    async fn online(&self, sql: &str) -> Vec<Online> {
-        let client = self.session("facts").await.unwrap();
-        let facts = catalog::read(&client, Side::Blue, &TableSelection::default()).await.unwrap();
-        let result = rewrite(&[SqlFile::new("a.sql", sql)], Some(&facts));
-        assert!(result.may_run(), "{:?}", result.findings);
-        result.statements
-    }
-
-    async fn steps(&self, sql: &str) -> Vec<DdlStep> {
-        steps(&self.online(sql).await)
-    }
-
-    async fn standing(&self, step: &DdlStep) -> Standing {
-        step.check(self, &Notes::default()).await.unwrap()
-    }
-
-    async fn apply(&self, step: &DdlStep) -> Result<()> {
-        step.apply(self, &Notes::default()).await.map(|_| ())
-    }
-
-    /// What the engine does, without its journal.
-    async fn forward(&self, steps: &[DdlStep]) {
-        for step in steps {
-            if self.standing(step).await == Standing::Absent {
-                self.apply(step).await.unwrap();
-                assert_eq!(self.standing(step).await, Standing::Present, "{step:?}");
-            }
-        }
-    }
-
-    async fn texts(&self, sql: &str) -> Vec<String> {
-        self.client().await.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
-    }
-
-    /// Every index as `name: valid: definition`.
-    async fn indexes(&self) -> Vec<String> {
-        self.texts(
-            "select format('%s: %s: %s', indexrelid::regclass, indisvalid, pg_get_indexdef(indexrelid)) from pg_index
-              where indrelid::regclass::text in ('t', 'p', 'p1', 'sub', 'sub1', 'sub2') order by 1",
-        )
-        .await
-    }
-
-    async fn until(&self, what: &str, sql: &str) {
-        let client = self.client().await;
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !client.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
-            assert!(Instant::now() < deadline, "{what} did not happen");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    fn warned(&self, text: &str) -> bool {
-        self.heard.0.lock().unwrap().iter().any(|event| match event {
-            Event::Warning { text: said } | Event::Note { text: said } => said.contains(text),
-            _ => false,
-        })
-    }
-}
-
-async fn both(name: &str) -> (Pair, [Here; 2]) {
-    let pair = Pair::fresh(name).await;
-    let here = [Here::prepare(pair.blue_url()).await, Here::prepare(pair.green_url()).await];
-    (pair, here)
+/// Every index as `name: valid: definition`.
+async fn indexes(here: &Live) -> Vec<String> {
+    here.texts(
+        "select format('%s: %s: %s', indexrelid::regclass, indisvalid, pg_get_indexdef(indexrelid)) from pg_index
+          where indrelid::regclass::text in ('t', 'p', 'p1', 'sub', 'sub1', 'sub2') order by 1",
+    )
+    .await
 }
 
 /// Strongest lock per table at least SHARE UPDATE EXCLUSIVE, as `table: mode`.
@@ -205,29 +105,15 @@ async fn brief_statements_take_the_locks_told_and_neither_scan_nor_rewrite() {
                 client.batch_execute("begin").await.unwrap();
                 let before: String = client.query_one(files, &[&newest]).await.unwrap().get(0);
                 client.batch_execute(&step.sql).await.unwrap();
-                let taken: BTreeMap<String, String> = client
-                    .query(LOCKS, &[&newest])
-                    .await
-                    .unwrap()
-                    .iter()
-                    .filter_map(|row| {
-                        let modes: Vec<String> = row.get(1);
-                        strongest(&modes).map(|mode| (row.get(0), mode))
-                    })
-                    .collect();
-                let told: BTreeMap<String, String> = step
-                    .cost
-                    .locks
-                    .iter()
-                    .filter(|lock| lock.mode >= LockMode::ShareUpdateExclusive)
-                    .map(|lock| (lock.relation.name.as_str().to_owned(), lock.mode.pg_name().to_owned()))
-                    .collect();
                 let renamed = |name: &str| {
                     if sql.ends_with("to t2") && name == "t2" { "t".into() } else { name.to_owned() }
                 };
-                let taken: BTreeMap<String, String> =
-                    taken.into_iter().map(|(name, mode)| (renamed(&name), mode)).collect();
-                assert_eq!(taken, told, "{sql}");
+                let mut taken: BTreeMap<String, LockMode> = BTreeMap::new();
+                for row in client.query(LOCKS, &[&newest]).await.unwrap() {
+                    let modes: Vec<&str> = row.get(1);
+                    taken.extend(live::strongest(modes).map(|mode| (renamed(row.get(0)), mode)));
+                }
+                assert_eq!(taken, live::told(step), "{sql}");
                 let read: i64 = client
                     .query_one("select coalesce(sum(seq_tup_read), 0)::bigint from pg_stat_xact_user_tables where relname in ('t', 'p1', 'sub1', 'sub2')", &[])
                     .await
@@ -245,33 +131,12 @@ async fn brief_statements_take_the_locks_told_and_neither_scan_nor_rewrite() {
     }
 }
 
-fn strongest(modes: &[String]) -> Option<String> {
-    const ORDER: [LockMode; 5] = [
-        LockMode::AccessExclusive,
-        LockMode::Exclusive,
-        LockMode::ShareRowExclusive,
-        LockMode::Share,
-        LockMode::ShareUpdateExclusive,
-    ];
-    let has = |mode: &LockMode| modes.iter().any(|held| held == mode.pg_name());
-    ORDER.iter().find(|mode| has(mode)).map(|mode| mode.pg_name().to_owned())
-}
-
-/// Writes to `t` and `p` until told to stop; gives the longest time a statement took.
-async fn write(client: Client, stop: Arc<AtomicBool>) -> (u64, Duration) {
-    let (mut count, mut longest) = (0, Duration::ZERO);
-    while !stop.load(Ordering::Relaxed) {
-        let began = Instant::now();
-        let sql = format!(
-            "insert into t (a, b, r_id) values ({count}, 'new {count}', 1); update p set a = a + 1 where id = {}; select 1 from t where a = 7",
-            count % 20_000
-        );
-        client.batch_execute(&sql).await.unwrap();
-        longest = longest.max(began.elapsed());
-        count += 1;
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    (count, longest)
+/// Writes to `t` and `p`.
+fn write(count: i64) -> String {
+    format!(
+        "insert into t (a, b, r_id) values ({count}, 'new {count}', 1); update p set a = a + 1 where id = {}; select 1 from t where a = 7",
+        count % 20_000
+    )
 }
 
 /// Locks that writers wait for, seen on tables while one of our long statements runs.
@@ -302,14 +167,13 @@ async fn writers_go_on_while_a_whole_list_runs() {
             )
             .await;
         let stop = Arc::new(AtomicBool::new(false));
-        let writer = tokio::spawn(write(here.client().await, stop.clone()));
+        let writer = Busy::begin(here.client().await, write);
         let sampler = tokio::spawn(sample(here.client().await, stop.clone()));
         here.forward(&list).await;
         stop.store(true, Ordering::Relaxed);
-        let (count, longest) = writer.await.unwrap();
+        writer.end(Duration::from_secs(5)).await;
         assert_eq!(sampler.await.unwrap(), Vec::<String>::new());
-        assert!(count > 5 && longest < Duration::from_secs(5), "{count} writes, longest {longest:?}");
-        let indexes = here.indexes().await;
+        let indexes = indexes(here).await;
         assert!(indexes.iter().all(|index| index.contains(": t: ")), "{indexes:?}");
         for wanted in [
             "t_a ON public.t USING btree (a, id)",
@@ -325,10 +189,7 @@ async fn writers_go_on_while_a_whole_list_runs() {
                 || index.starts_with("p_a__new")),
             "{indexes:?}"
         );
-        // Run again after a lost journal: everything is found done.
-        for step in &list {
-            assert_eq!(here.standing(step).await, Standing::Present, "{}", step.online().title);
-        }
+        here.all_are_done(&list).await;
     }
 }
 
@@ -336,18 +197,18 @@ async fn writers_go_on_while_a_whole_list_runs() {
 async fn a_list_is_taken_back_to_where_it_began() {
     let (_pair, heres) = both("ddl_undo").await;
     for here in &heres {
-        let before = here.indexes().await;
+        let before = indexes(here).await;
         let list = here
             .steps("drop index t_a; create index t_a on t (a, id); create index p_ia on p (id, a); drop index t_uq; reindex index t_pkey")
             .await;
         here.forward(&list).await;
-        assert_ne!(here.indexes().await, before);
+        assert_ne!(indexes(here).await, before);
         for step in list.iter().rev() {
             step.undo(here, &Notes::default()).await.unwrap();
             step.undo(here, &Notes::default()).await.unwrap();
             assert_eq!(here.standing(step).await, Standing::Absent, "{}", step.online().title);
         }
-        assert_eq!(here.indexes().await, before);
+        assert_eq!(indexes(here).await, before);
         assert_eq!(here.texts("select object from migrate.manifest").await, Vec::<String>::new());
     }
 }
@@ -408,7 +269,7 @@ async fn a_killed_build_is_healed_and_a_build_that_outlived_us_is_waited_for() {
         });
         applied.unwrap();
         assert_eq!(here.standing(&list[0]).await, Standing::Present);
-        assert!(here.warned("for the transaction of pid"), "{:?}", here.heard.0.lock().unwrap());
+        assert!(here.warned("for the transaction of pid"), "{:?}", here.heard());
     }
 }
 
@@ -420,7 +281,7 @@ async fn a_build_that_meets_duplicates_leaves_nothing_behind() {
         let error = here.apply(&list[0]).await.unwrap_err();
         assert!(error.chain().iter().any(|line| line.contains("23505")), "{:?}", error.chain());
         assert!(error.what.contains("a.sql:1:1"), "{}", error.what);
-        assert!(!here.indexes().await.iter().any(|index| index.contains("t_dup")));
+        assert!(!indexes(here).await.iter().any(|index| index.contains("t_dup")));
         let taken = here.steps("create index if not exists t_x on t (a)").await;
         here.client().await.batch_execute("create index t_x on r (id)").await.unwrap();
         assert!(matches!(here.standing(&taken[0]).await, Standing::Conflict(_)));
@@ -449,7 +310,7 @@ async fn a_brief_lock_waits_for_a_long_reader_without_holding_up_others() {
         });
         applied.unwrap();
         assert!(longest < Duration::from_millis(1500), "{longest:?}");
-        assert!(here.warned("holds AccessShareLock on public.t"), "{:?}", here.heard.0.lock().unwrap());
+        assert!(here.warned("holds AccessShareLock on public.t"), "{:?}", here.heard());
         assert_eq!(here.standing(&list[0]).await, Standing::Present);
         // Exactly once: the record is in the statement's own transaction.
         assert!(here.apply(&list[0]).await.is_err());

@@ -11,8 +11,6 @@ mod connections;
 mod copy;
 mod crashes;
 mod ddl;
-mod ddl_columns;
-mod ddl_objects;
 mod directory_live;
 mod facts;
 mod history_live;

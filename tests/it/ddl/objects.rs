@@ -1,19 +1,13 @@
 //! Tables, indexes, partitions, views and what rests on them, on live databases of the oldest and the newest major: the rewritten
 //! list gives the schema that the statement gives, takes the locks told and reads nothing while others wait.
 
-use crate::support::Pair;
-use async_trait::async_trait;
+use crate::support::{
+    Pair,
+    live::{self, Live},
+};
 use migrate::{
-    ddl::{Online, SqlFile, lock::LockMode, rewrite},
-    error::Result,
-    event::{Event, Listener},
-    facts::ServerFacts,
-    pg::{catalog, connect, conninfo::ConnInfo},
-    plan::{Side, TableSelection},
-    step::{
-        Notes, Standing, Step,
-        ddl::{DdlStep, DdlWorld, steps},
-    },
+    ddl::{Online, lock::LockMode},
+    step::{Notes, Standing, Step},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -138,63 +132,18 @@ const CASES: &[(&str, bool)] = &[
     ),
 ];
 
-struct Here {
-    url: String,
+async fn afresh(here: &Live) {
+    here.client().await.batch_execute(TABLES).await.unwrap();
 }
 
-struct Deaf;
-
-impl Listener for Deaf {
-    fn tell(&self, _: Event) {}
-}
-
-#[async_trait]
-impl DdlWorld for Here {
-    async fn session(&self, purpose: &str) -> Result<Client> {
-        connect::connect(&ConnInfo::parse(&self.url)?, purpose).await
+/// What of the schema must be the same, however it was made.
+async fn schema(here: &Live) -> String {
+    let facts = here.facts().await;
+    let mut tables = facts.tables;
+    for table in &mut tables {
+        (table.total_bytes, table.heap_bytes, table.rows_estimate, table.has_rows) = (0, 0, 0, None);
     }
-
-    async fn guard(&self, _: &Client) -> Result<()> {
-        Ok(())
-    }
-
-    fn ears(&self) -> &dyn Listener {
-        &Deaf
-    }
-}
-
-impl Here {
-    async fn client(&self) -> Client {
-        let client = self.session("test").await.unwrap();
-        client.batch_execute("set search_path = public").await.unwrap();
-        client
-    }
-
-    async fn afresh(&self) {
-        self.client().await.batch_execute(TABLES).await.unwrap();
-    }
-
-    async fn facts(&self) -> ServerFacts {
-        let client = self.session("facts").await.unwrap();
-        catalog::read(&client, Side::Blue, &TableSelection::default()).await.unwrap()
-    }
-
-    async fn online(&self, sql: &str) -> Vec<Online> {
-        let facts = self.facts().await;
-        let result = rewrite(&[SqlFile::new("a.sql", sql)], Some(&facts));
-        assert!(result.may_run(), "{sql}: {:#?}", result.findings);
-        result.statements
-    }
-
-    /// What of the schema must be the same, however it was made.
-    async fn schema(&self) -> String {
-        let facts = self.facts().await;
-        let mut tables = facts.tables;
-        for table in &mut tables {
-            (table.total_bytes, table.heap_bytes, table.rows_estimate, table.has_rows) = (0, 0, 0, None);
-        }
-        format!("{tables:#?} {:#?} {:#?}", facts.sequences, facts.objects)
-    }
+    format!("{tables:#?} {:#?} {:#?}", facts.sequences, facts.objects)
 }
 
 /// Names by oid before a statement: afterwards a dropped relation has none. An index goes by its table: who plans a
@@ -226,20 +175,14 @@ async fn measured(client: &Client, sql: &str, step: &Online, before: &BTreeMap<i
     client.batch_execute(&step.sql).await.unwrap_or_else(|error| panic!("{sql}: {}: {error:?}", step.sql));
     let mut held: BTreeMap<String, LockMode> = BTreeMap::new();
     for row in client.query(HELD, &[]).await.unwrap() {
-        let mode = LockMode::named(row.get(1)).filter(|mode| *mode >= LockMode::ShareUpdateExclusive);
+        let mode = live::strongest([row.get::<_, &str>(1)]);
         if let (Some(name), Some(mode)) = (known.get(&row.get::<_, i64>(0)), mode) {
             let strongest = held.entry(name.clone()).or_insert(mode);
             *strongest = mode.max(*strongest);
         }
     }
-    let told: BTreeMap<String, LockMode> = step
-        .cost
-        .locks
-        .iter()
-        .filter(|lock| lock.mode >= LockMode::ShareUpdateExclusive)
-        .filter(|lock| known.values().any(|name| name == lock.relation.name.as_str()))
-        .map(|lock| (lock.relation.name.as_str().to_owned(), lock.mode))
-        .collect();
+    let mut told = live::told(step);
+    told.retain(|name, _| known.values().any(|known| known == name));
     // The sequence of a column goes with its table, and is nobody's who does not use the table.
     held.retain(|name, _| !name.ends_with("_id_seq"));
     let mut wrong = Vec::new();
@@ -254,14 +197,8 @@ async fn measured(client: &Client, sql: &str, step: &Online, before: &BTreeMap<i
     wrong
 }
 
-async fn both(name: &str) -> (Pair, [Here; 2]) {
-    let pair = Pair::fresh(name).await;
-    let heres = [Here { url: pair.blue_url() }, Here { url: pair.green_url() }];
-    for here in &heres {
-        let client = here.client().await;
-        client.batch_execute(include_str!("../../sql/state/create_blue.sql")).await.unwrap();
-    }
-    (pair, heres)
+async fn both(name: &str) -> (Pair, [Live; 2]) {
+    Live::both(name, "").await
 }
 
 #[tokio::test]
@@ -276,10 +213,10 @@ async fn each_takes_the_locks_told_reads_nothing_while_others_wait_and_gives_the
     all_are_as_told(&green).await;
 }
 
-async fn all_are_as_told(here: &Here) {
+async fn all_are_as_told(here: &Live) {
     let mut wrong = Vec::new();
     for (sql, same) in CASES {
-        here.afresh().await;
+        afresh(here).await;
         let before = names(&here.client().await).await;
         for step in here.online(sql).await {
             // What a session has read is counted on over its transactions.
@@ -291,13 +228,13 @@ async fn all_are_as_told(here: &Here) {
             }
         }
         if *same {
-            let after = here.schema().await;
-            here.afresh().await;
+            let after = schema(here).await;
+            afresh(here).await;
             let client = here.client().await;
             for statement in as_written(sql) {
                 client.batch_execute(&statement).await.unwrap();
             }
-            let wanted = here.schema().await;
+            let wanted = schema(here).await;
             let differs = after.lines().zip(wanted.lines()).find(|(left, right)| left != right);
             if after != wanted {
                 wrong.push(format!("{sql}: not the schema the plain statement leaves: {differs:?}"));
@@ -315,23 +252,18 @@ fn as_written(sql: &str) -> Vec<String> {
     sql.split("; ").map(str::to_owned).collect()
 }
 
-async fn standing(here: &Here, step: &DdlStep) -> Standing {
-    step.check(here, &Notes::default()).await.unwrap()
-}
-
 #[tokio::test]
 async fn a_detaching_that_was_killed_is_ended_and_can_be_taken_back() {
     let (_pair, heres) = both("ddl_detach").await;
     for here in &heres {
-        here.afresh().await;
-        let list = steps(&here.online("alter table p detach partition p1").await);
+        afresh(here).await;
+        let list = here.steps("alter table p detach partition p1").await;
         let [detach] = list.as_slice() else { panic!("{list:?}") };
         let reader = here.client().await;
         reader.batch_execute("begin; select count(*) from p").await.unwrap();
         let pending = "select exists (select from pg_inherits where inhdetachpending)";
         let watcher = here.client().await;
-        let notes = Notes::default();
-        let (applied, ()) = tokio::join!(detach.apply(here, &notes), async {
+        let (applied, ()) = tokio::join!(here.apply(detach), async {
             let deadline = std::time::Instant::now() + Duration::from_secs(20);
             while !watcher.query_one(pending, &[]).await.unwrap().get::<_, bool>(0) {
                 assert!(std::time::Instant::now() < deadline, "it never began");
@@ -341,12 +273,12 @@ async fn a_detaching_that_was_killed_is_ended_and_can_be_taken_back() {
             watcher.batch_execute(kill).await.unwrap();
         });
         applied.unwrap_err();
-        assert_eq!(standing(here, detach).await, Standing::Absent);
+        assert_eq!(here.standing(detach).await, Standing::Absent);
         reader.batch_execute("commit").await.unwrap();
-        detach.apply(here, &Notes::default()).await.unwrap();
-        assert_eq!(standing(here, detach).await, Standing::Present);
+        here.apply(detach).await.unwrap();
+        assert_eq!(here.standing(detach).await, Standing::Present);
         detach.undo(here, &Notes::default()).await.unwrap();
-        assert_eq!(standing(here, detach).await, Standing::Absent);
+        assert_eq!(here.standing(detach).await, Standing::Absent);
         let parent = "select inhparent::regclass::text from pg_inherits where inhrelid = 'p1'::regclass";
         assert_eq!(watcher.query_one(parent, &[]).await.unwrap().get::<_, String>(0), "p");
     }
@@ -356,14 +288,9 @@ async fn a_detaching_that_was_killed_is_ended_and_can_be_taken_back() {
 async fn what_leaves_no_trace_is_run_once_and_remembered() {
     let (_pair, heres) = both("ddl_traceless").await;
     for here in &heres {
-        here.afresh().await;
-        let list =
-            steps(&here.online("vacuum t; refresh materialized view mv; select setval('sq', 7)").await);
+        afresh(here).await;
+        let list = here.steps("vacuum t; refresh materialized view mv; select setval('sq', 7)").await;
         assert_eq!(list.len(), 3);
-        for step in &list {
-            assert_eq!(standing(here, step).await, Standing::Absent, "{}", step.online().title);
-            step.apply(here, &Notes::default()).await.unwrap();
-            assert_eq!(standing(here, step).await, Standing::Present, "{}", step.online().title);
-        }
+        here.forward(&list).await;
     }
 }

@@ -1,22 +1,13 @@
 //! What was a surprise when it was measured (7, 8, 9 and 11 of the catalogue's list): each is shown first as the server does it,
 //! then that a step of the plan is not caught by it.
 
-use super::{Here, both};
-use migrate::step::Standing;
+use super::both;
 use std::time::Duration;
 
 /// How long somebody is in the way; steps that wait must outlast it.
 const IN_THE_WAY: Duration = Duration::from_millis(1500);
 
 const VALID: &str = "select indisvalid::text from pg_index where indexrelid = to_regclass('t_x')";
-
-impl Here {
-    /// What the server says to one text as a simple query.
-    async fn refused(&self, sql: &str) -> String {
-        let error = self.client().await.batch_execute(sql).await.unwrap_err();
-        error.code().map(|code| code.code().to_owned()).unwrap_or_default()
-    }
-}
 
 /// 7: IF NOT EXISTS is content with an INVALID index, which then is not even unique.
 #[tokio::test]
@@ -47,7 +38,7 @@ async fn a_lock_timeout_of_the_database_does_not_end_a_build() {
         client.batch_execute(set).await.unwrap();
         let writer = here.client().await;
         writer.batch_execute("begin; update t set a = a where id = 1").await.unwrap();
-        let bare = crate::support::cluster::connect(&here.url).await.unwrap();
+        let bare = here.bare().await;
         let error = bare.batch_execute("create index concurrently t_x on t (a)").await.unwrap_err();
         assert_eq!(error.code().map(|code| code.code()), Some("55P03"));
         assert_eq!(here.texts(VALID).await, ["false"], "what it leaves");
@@ -79,7 +70,7 @@ async fn a_build_that_waits_for_a_snapshot_says_whose() {
         applied.unwrap();
         assert_eq!(here.texts(VALID).await, ["true"]);
         let pid: i32 = reader.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
-        assert!(here.warned(&format!("pid {pid}")), "{:?}", here.heard.0.lock().unwrap());
+        assert!(here.warned(&format!("pid {pid}")), "{:?}", here.heard());
     }
 }
 
@@ -93,9 +84,6 @@ async fn builds_that_stand_in_one_text_run_one_by_one() {
         let list = here.steps(sql).await;
         assert_eq!(list.len(), 2);
         here.forward(&list).await;
-        for step in &list {
-            assert_eq!(here.standing(step).await, Standing::Present);
-        }
         assert_eq!(here.texts(VALID).await, ["true"]);
     }
 }
@@ -110,7 +98,7 @@ async fn a_partitioned_table_is_rebuilt_without_a_queue_of_writers() {
         for sql in ["reindex table concurrently p", "reindex index concurrently p_a"] {
             let writer = here.client().await;
             writer.batch_execute("begin; update p set a = a where id = 1").await.unwrap();
-            let server = crate::support::cluster::connect(&here.url).await.unwrap();
+            let server = here.bare().await;
             let cancel = server.cancel_token();
             let as_written = tokio::spawn(async move { server.batch_execute(sql).await });
             here.until("a wait for SHARE", asks).await;

@@ -4,9 +4,13 @@
 //! A test begins with [`Pair::fresh`], and [`migrate`] runs the program under test.
 
 pub mod broker;
+#[cfg(test)]
+pub mod busy;
 pub mod cluster;
 pub mod history;
 pub mod installed;
+#[cfg(test)]
+pub mod live;
 pub mod oauth;
 pub mod pair;
 pub mod pgbouncer;
