@@ -22,7 +22,26 @@ select jsonb_build_object(
             'not_null', a.attnotnull,
             'default', pg_get_expr(d.adbin, d.adrelid),
             'generated', case a.attgenerated when 's' then 'stored' when 'v' then 'virtual' else 'no' end,
-            'identity', case a.attidentity when 'a' then 'always' when 'd' then 'by_default' else 'no' end)
+            'identity', case a.attidentity when 'a' then 'always' when 'd' then 'by_default' else 'no' end,
+            'besides', coalesce((
+                select jsonb_agg(b.sql order by b.sql collate "C")
+                from (
+                    select format('comment on column %I.%I.%I is %L', n.nspname, c.relname, a.attname, t.description)
+                    from pg_description t
+                    where t.classoid = 'pg_class'::regclass and t.objoid = c.oid and t.objsubid = a.attnum
+                    union all
+                    select format('grant %s (%I) on %I.%I to %s%s', lower(g.privilege_type), a.attname, n.nspname, c.relname,
+                                  coalesce(quote_ident(r.rolname), 'public'),
+                                  case when g.is_grantable then ' with grant option' else '' end)
+                    from aclexplode(a.attacl) g left join pg_roles r on r.oid = g.grantee
+                    union all
+                    select format('alter table %I.%I alter column %I set statistics %s',
+                                  n.nspname, c.relname, a.attname, a.attstattarget)
+                    where a.attstattarget >= 0
+                    union all
+                    select format('alter table %I.%I alter column %I set (%s)',
+                                  n.nspname, c.relname, a.attname, array_to_string(a.attoptions, ', '))
+                    where a.attoptions is not null) b(sql)), '[]'))
             order by a.attnum)
         from pg_attribute a
         left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum

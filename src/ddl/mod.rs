@@ -170,7 +170,7 @@ fn online(statement: &source::Statement, scene: &mut Scene, depth: u32) -> rules
             outcome
         }
         Some(recipe::Expansion::Refused(findings)) => rules::Outcome { steps: Vec::new(), findings },
-        Some(recipe::Expansion::Becomes { statements, recipe, findings }) => {
+        Some(recipe::Expansion::Becomes { statements, at_once, recipe, findings }) => {
             let was = rules::alter_table::cost(statement, scene);
             let mut outcome = rules::Outcome::default();
             for part in &statements {
@@ -178,6 +178,9 @@ fn online(statement: &source::Statement, scene: &mut Scene, depth: u32) -> rules
                 outcome.steps.extend(done.steps);
                 outcome.findings.extend(done.findings);
             }
+            let swapped = in_one_transaction(&at_once, scene, depth + 1);
+            outcome.steps.extend(swapped.steps);
+            outcome.findings.extend(swapped.findings);
             for step in &mut outcome.steps {
                 step.recipe = recipe.name.into();
                 step.why = format!("{}; {}", step.why, recipe.why);
@@ -187,6 +190,20 @@ fn online(statement: &source::Statement, scene: &mut Scene, depth: u32) -> rules
             outcome
         }
     }
+}
+
+/// Statements that run in one transaction, all of them brief. What clients would notice of each is for the recipe to say, since
+/// they see the end only.
+fn in_one_transaction(statements: &[source::Statement], scene: &mut Scene, depth: u32) -> rules::Outcome {
+    let mut outcome = rules::Outcome::default();
+    for statement in statements {
+        let one = online(statement, scene, depth);
+        outcome.steps.extend(one.steps);
+        let blocking = one.findings.into_iter().filter(|finding| finding.severity == Severity::Blocking);
+        outcome.findings.extend(blocking);
+    }
+    outcome.steps = together::at_once(outcome.steps).into_iter().collect();
+    outcome
 }
 
 /// A change of type with the views over it taken away and made again; refused when it is more than a moment's work, since they

@@ -164,6 +164,16 @@ impl<'a> Scene<'a> {
             .collect()
     }
 
+    /// Whether other tables inherit from a table, or are its partitions.
+    pub fn has_children(&self, parent: &TableName) -> bool {
+        self.live.is_some_and(|live| live.tables.iter().any(|table| table.parent.as_ref() == Some(parent)))
+    }
+
+    /// Whether extended statistics are about a table.
+    pub fn has_statistics(&self, table: &TableName) -> bool {
+        self.statistics.values().any(|about| about == table)
+    }
+
     /// A partitioned table's partitions at every level.
     pub fn all_partitions(&self, parent: &TableName) -> Vec<&'a Table> {
         let mut all = Vec::new();

@@ -123,6 +123,7 @@ fn table(name: &str, kind: TableKind, parent: Option<&str>) -> Table {
         default: None,
         generated: Generated::No,
         identity: IdentityColumn::No,
+        besides: Vec::new(),
     };
     Table {
         name: TableName::new("public", name),
@@ -320,7 +321,7 @@ fn nothing_is_scanned_rewritten_or_built_while_others_wait() {
 fn every_form_without_a_rule_stops_the_plan() {
     let facts = live();
     let cases = [
-        "alter table t alter column a type bigint",
+        "alter table p alter column a type bigint",
         "alter table t add column n int not null",
         "drop index t_pkey",
         "do $$ begin execute 'drop table ' || 't'; end $$",

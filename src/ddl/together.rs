@@ -75,21 +75,48 @@ fn dresses_a_view(step: &Online) -> bool {
     }
 }
 
+/// Several brief steps as one, in one transaction. `None` when there is none, or one of them is no matter of a moment.
+pub(super) fn at_once(steps: Vec<Online>) -> Option<Online> {
+    let brief = |step: &Online| step.transactional && matches!(step.class, Class::Brief | Class::Catalog);
+    if !steps.iter().all(brief) {
+        return None;
+    }
+    let mut steps = steps.into_iter();
+    let mut joined = steps.next()?;
+    let mut titles = vec![joined.title.clone()];
+    for step in steps {
+        titles.push(step.title.clone());
+        append(&mut joined, step);
+    }
+    joined.title = titles.join(", ");
+    joined.id = rules::slug(&joined.title);
+    joined.class = Class::Brief;
+    joined.clients = Clients::PreparedAgain;
+    joined.why = "in one transaction, so that no client meets a part of it".into();
+    joined.verify = Verify::Recorded { valid: None };
+    (joined.was, joined.undo) = (None, None);
+    Some(joined)
+}
+
+fn append(joined: &mut Online, step: Online) {
+    joined.sql = format!("{};\n{}", joined.sql, step.sql);
+    joined.from.extend(step.from);
+    joined.from.dedup();
+    joined.cost.locks.extend(step.cost.locks);
+    // What is made in the transaction is nobody's yet; what is dropped in it is locked already.
+    joined.cost.locks = rules::once(std::mem::take(&mut joined.cost.locks));
+}
+
 fn one_transaction(joined: &mut Online, rest: Vec<Online>) {
     let mut titles = vec![joined.title.clone()];
     joined.clients = Clients::PreparedAgain;
     for step in rest {
-        joined.sql = format!("{};\n{}", joined.sql, step.sql);
-        joined.cost.locks.extend(step.cost.locks);
-        joined.from.extend(step.from);
         if !step.title.starts_with("drop view ") {
             joined.clients = joined.clients.max(step.clients);
         }
-        titles.push(step.title);
+        titles.push(step.title.clone());
+        append(joined, step);
     }
-    joined.from.dedup();
-    // What is made in the transaction is nobody's yet; what is dropped in it is locked already.
-    joined.cost.locks = rules::once(std::mem::take(&mut joined.cost.locks));
     let changes: Vec<&str> =
         titles.iter().map(String::as_str).filter(|title| !is_about_views(title)).collect();
     joined.title = match changes.as_slice() {

@@ -124,6 +124,44 @@ pub(super) fn change(from: &SqlType, to: &SqlType) -> Change {
     }
 }
 
+/// Whether the server converts one into the other in an assignment, to the same value in every session. (`pg_cast`, context
+/// `a` and `i`; to a string through its output function.)
+pub(super) fn is_assigned(from: &SqlType, to: &SqlType) -> bool {
+    const NUMBERS: &[&str] = &["int2", "int4", "int8", "numeric", "float4", "float8"];
+    const STRINGS: &[&str] = &["text", "varchar", "bpchar"];
+    const SAME_FOR_ALL: &[&str] = &[
+        "int2", "int4", "int8", "numeric", "bool", "uuid", "text", "varchar", "bpchar", "name", "json",
+        "jsonb", "inet", "cidr", "macaddr", "oid",
+    ];
+    let both = |names: &[&str]| from.is(names) && to.is(names);
+    both(NUMBERS)
+        || both(&["json", "jsonb"])
+        || both(&["timestamp", "date"])
+        || (to.is(STRINGS) && (from.is(SAME_FOR_ALL) || !from.array && !from.is(BUILTIN)))
+        || (from.name == to.name && from.schema == to.schema && from.array == to.array)
+}
+
+/// A type in a conversion whose text goes by settings of the session, if there is one.
+pub(super) fn session_words(from: &SqlType, to: &SqlType, using: &str) -> Option<&'static str> {
+    const BOUND: &[&str] = &[
+        "timestamptz",
+        "timetz",
+        "timestamp",
+        "date",
+        "time",
+        "interval",
+        "money",
+        "float4",
+        "float8",
+        "bytea",
+        "xml",
+    ];
+    let words = parse::tokens(using).unwrap_or_default();
+    let written =
+        |name: &str| words.iter().any(|word| using[word.start..word.end].eq_ignore_ascii_case(name));
+    BOUND.iter().copied().find(|name| from.name == *name || to.name == *name || written(name))
+}
+
 const BUILTIN: &[&str] = &[
     "text",
     "uuid",

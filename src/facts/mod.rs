@@ -331,6 +331,10 @@ pub struct Column {
     pub generated: Generated,
     /// Identity column.
     pub identity: IdentityColumn,
+    /// What else it has, as statements that give it to a column of its name: comment, privileges, statistics target and
+    /// options.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub besides: Vec<String>,
 }
 
 /// Whether a column is computed.

@@ -26,6 +26,7 @@ pub fn column(name: &str, type_name: &str) -> Column {
         default: None,
         generated: Generated::No,
         identity: IdentityColumn::No,
+        besides: Vec::new(),
     }
 }
 

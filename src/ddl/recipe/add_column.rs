@@ -13,7 +13,7 @@ use crate::{
     },
     facts::Persistence,
     finding::{Finding, Severity},
-    pg::name::{Ident, TableName},
+    pg::name::{Ident, TableName, literal},
 };
 
 /// A column in the making.
@@ -32,6 +32,8 @@ enum Values {
     Each { expression: String },
     /// `serial`: a sequence of its own.
     Serial { integer: &'static str },
+    /// `generated … as identity (options)`: a sequence of the column's, which it can only have when it is filled.
+    Identity { options: String },
 }
 
 pub(super) fn apply(whole: &Whole, at: usize) -> Answer {
@@ -114,20 +116,23 @@ impl Column<'_> {
         if let Some(clause) = self.text.clause(ConstrType::ConstrGenerated) {
             return self.generated(&clause.tree.generated_kind);
         }
-        if self.has(ConstrType::ConstrIdentity) {
+        if let Some(clause) = self.text.clause(ConstrType::ConstrIdentity)
+            && identity_options(&clause.text).is_none()
+        {
             return self.refuse(
                 "DDL_NO_RULE",
-                "an identity column is filled for every row while ACCESS EXCLUSIVE is held",
-                "Write `serial` or `bigserial` here, which is made online; then, in a migration after that, ALTER COLUMN … DROP DEFAULT, ALTER COLUMN … ADD GENERATED … AS IDENTITY (START WITH a number beyond the last) in one ALTER TABLE, and drop the old sequence.",
+                "an identity column is filled for every row while ACCESS EXCLUSIVE is held, and with a name of its own its sequence cannot be made before",
+                "Leave SEQUENCE NAME out, and rename the sequence after this statement.",
             );
         }
+        let is_made = is_serial || self.has(ConstrType::ConstrIdentity);
         let is_known = is_serial || self.sql_type.as_ref().is_some_and(SqlType::is_builtin);
         if !is_known && let Some(finding) = self.domain() {
             return Some(finding);
         }
         let must_be_set = self.has(ConstrType::ConstrNotnull) || self.has(ConstrType::ConstrPrimary);
         let is_empty = self.whole.live.is_some_and(|table| table.has_rows == Some(false));
-        if must_be_set && self.default().is_none() && !is_serial && !is_empty {
+        if must_be_set && self.default().is_none() && !is_made && !is_empty {
             return self.refuse(
                 "DDL_FAILS",
                 "NOT NULL without a default: the server refuses it on a table with rows, and clients that do not know the column could write no more",
@@ -194,6 +199,9 @@ impl Column<'_> {
         if let Some(integer) = self.sql_type.as_ref().and_then(SqlType::serial) {
             return Values::Serial { integer };
         }
+        if let Some(clause) = self.text.clause(ConstrType::ConstrIdentity) {
+            return Values::Identity { options: identity_options(&clause.text).unwrap_or_default() };
+        }
         let Some((clause, tree)) =
             self.default().and_then(|clause| Some((clause, clause.tree.raw_expr.as_ref()?)))
         else {
@@ -227,6 +235,7 @@ impl Column<'_> {
                 pieces.after.push(self.fill(expression));
             }
             Values::Serial { integer } => self.sequence(integer, &mut pieces),
+            Values::Identity { options } => self.identity(options, &mut pieces),
         }
         if is_filled_later && self.whole.scene.fires_triggers(&self.whole.table) == Some(true) {
             pieces.findings.push(self.triggers());
@@ -292,7 +301,7 @@ impl Column<'_> {
         } else {
             ""
         };
-        let next = format!("nextval({}::regclass)", crate::pg::name::literal(&sequence.to_string()));
+        let next = format!("nextval({}::regclass)", literal(&sequence.to_string()));
         pieces.after.extend([
             format!("create {unlogged}sequence {sequence} as {integer} owned by {table}.{}", self.name),
             self.whole.statement_of(&format!("alter column {} set default {next}", self.name)),
@@ -301,6 +310,34 @@ impl Column<'_> {
         if !self.has(ConstrType::ConstrPrimary) {
             pieces.after.push(self.set_not_null());
         }
+    }
+
+    /// A sequence for the time of filling; then the column gets its own, which goes on where that one stands.
+    fn identity(&self, options: &str, pieces: &mut Pieces) {
+        let table = &self.whole.table;
+        let interim =
+            TableName { schema: table.schema.clone(), name: self.whole.names.free(&self.text.name, "fill") };
+        let next = format!("nextval({}::regclass)", literal(&interim.to_string()));
+        pieces.after.extend([
+            format!("create sequence {interim} as {} {options}", self.text.type_text),
+            self.whole.statement_of(&format!("alter column {} set default {next}", self.name)),
+            self.fill(&next),
+            self.set_not_null(),
+        ]);
+        let clause = self.text.clause(ConstrType::ConstrIdentity).map_or("", |clause| clause.text.as_str());
+        let own = format!(
+            "pg_get_serial_sequence({}, {})",
+            literal(&table.to_string()),
+            literal(self.name.as_str())
+        );
+        pieces.at_once.extend([
+            self.whole.statement_of(&format!(
+                "alter column {} drop default, alter column {} add {clause}",
+                self.name, self.name
+            )),
+            format!("select setval({own}, {next}, false)"),
+            format!("drop sequence {interim}"),
+        ]);
     }
 
     fn set_not_null(&self) -> String {
@@ -327,6 +364,7 @@ impl Column<'_> {
         if is_filled_later
             && self.has(ConstrType::ConstrNotnull)
             && !self.is_serial()
+            && !self.has(ConstrType::ConstrIdentity)
             && !self.has(ConstrType::ConstrPrimary)
         {
             pieces.after.push(self.set_not_null());
@@ -376,6 +414,20 @@ impl Column<'_> {
             if clause.attributes.is_empty() { key_attributes(&clause.tree) } else { &clause.attributes };
         format!("add constraint {name} {kind} ({}){rest}{attributes}", self.name)
     }
+}
+
+/// What stands in the brackets of `generated … as identity (…)`; `None` when it names the sequence.
+fn identity_options(text: &str) -> Option<String> {
+    use crate::ddl::parse::{self, node::Token as Kind};
+    let tokens = parse::tokens(text).ok()?;
+    if tokens.iter().any(|token| token.kind == Kind::Sequence) {
+        return None;
+    }
+    let bracket = |kind| tokens.iter().find(|token| token.kind == kind);
+    let inner = bracket(Kind::Ascii40)
+        .zip(bracket(Kind::Ascii41))
+        .and_then(|(open, close)| text.get(open.end..close.start));
+    Some(inner.unwrap_or_default().trim().to_owned())
 }
 
 /// The expression of `default expression`.

@@ -1,4 +1,5 @@
-//! ALTER COLUMN … TYPE: free when the old bytes mean the same; a shorter length is kept as a CHECK; the rest writes the table anew.
+//! ALTER COLUMN … TYPE: free when the old bytes mean the same; a shorter length is kept as a CHECK; for what would write the table
+//! anew see [`swap_column`](super::swap_column).
 
 use super::{Answer, Pieces, Type, Whole};
 use crate::{
@@ -12,32 +13,65 @@ use crate::{
     pg::name::Ident,
 };
 
-const WAY_OUT: &str = "Add a column of the new type, keep it in step with a trigger, fill it with an UPDATE (done in batches here), build its indexes and constraints, and swap the two by RENAME in one transaction; or a blue-green migration.";
+const WAY_OUT: &str = "Take what is in the way away first and give it back after, in these files; or keep the column and let new clients use a second one; or a blue-green migration.";
+
+/// What an ALTER COLUMN … TYPE does.
+struct Wanted<'w> {
+    column: &'w str,
+    shown: String,
+    from: SqlType,
+    to: SqlType,
+    collated: bool,
+    change: Change,
+}
 
 pub(super) fn apply(whole: &Whole, at: usize) -> Answer {
-    let command = whole.command(at);
-    if command.subtype() != Type::AtAlterColumnType {
-        return Answer::AsIs;
-    }
-    let Some(NodeEnum::ColumnDef(wanted)) = command.def.as_ref().and_then(|def| def.node.as_ref()) else {
-        return Answer::AsIs;
+    let Some(definition) = type_change(whole, at) else { return Answer::AsIs };
+    let wanted = match wanted(whole, at, definition) {
+        Ok(wanted) => wanted,
+        Err(refused) => return refused,
     };
-    let column = command.name.as_str();
+    let (column, shown) = (wanted.column, wanted.shown.as_str());
+    match wanted.change {
+        Change::Free => free(whole, column, shown, wanted.collated),
+        Change::FreeInUtc => in_utc(whole, column, shown),
+        Change::Shorter { length } => shorter(whole, column, shown, length),
+        // The next recipe's.
+        Change::Rewrite => Answer::AsIs,
+    }
+}
+
+/// The old type and the new one, where the table would be written anew.
+pub(super) fn rewriting(whole: &Whole, at: usize) -> Option<(SqlType, SqlType)> {
+    let wanted = wanted(whole, at, type_change(whole, at)?).ok()?;
+    (wanted.change == Change::Rewrite).then_some((wanted.from, wanted.to))
+}
+
+fn type_change<'w>(whole: &'w Whole, at: usize) -> Option<&'w node::ColumnDef> {
+    let command = whole.command(at);
+    match command.def.as_ref().and_then(|def| def.node.as_ref()) {
+        Some(NodeEnum::ColumnDef(wanted)) if command.subtype() == Type::AtAlterColumnType => Some(wanted),
+        _ => None,
+    }
+}
+
+fn wanted<'w>(whole: &'w Whole, at: usize, definition: &node::ColumnDef) -> Result<Wanted<'w>, Answer> {
+    let column = whole.command(at).name.as_str();
     let shown = format!("{}.{column}", whole.table.plain());
     let views: Vec<String> =
         whole.scene.views_of(&whole.table, column).iter().map(|view| view.plain()).collect();
     if !views.is_empty() {
-        return whole.refuse(
+        return Err(whole.refuse(
             "DDL_FAILS",
             format!(
                 "{shown} is used by {}; the server refuses to change its type under a view",
                 views.join(", ")
             ),
             "Drop the view before this statement and create it again after it, in these files.",
-        );
+        ));
     }
-    let Some(to) = wanted.type_name.as_ref().and_then(SqlType::of) else {
-        return refuse_rewrite(whole, &shown, "its new type could not be told");
+    let Some(to) = definition.type_name.as_ref().and_then(SqlType::of) else {
+        return Err(refuse_rewrite(whole, &shown, "its new type could not be told"));
     };
     let Some(from) = whole.scene.column_type(&whole.table, column) else {
         let what = if whole.live.is_some() {
@@ -45,22 +79,15 @@ pub(super) fn apply(whole: &Whole, at: usize) -> Answer {
         } else {
             "its old type was not looked at, so the worst is assumed"
         };
-        return refuse_rewrite(whole, &shown, what);
+        return Err(refuse_rewrite(whole, &shown, what));
     };
     let from = base_of(whole, from);
-    let computed = wanted.raw_default.as_ref().is_some_and(|using| !is_the_column(using, column, &to));
+    let computed = definition.raw_default.as_ref().is_some_and(|using| !is_the_column(using, column, &to));
     let change = if computed { Change::Rewrite } else { change_to(whole, &from, &to) };
-    match change {
-        Change::Free => free(whole, column, &shown, wanted.coll_clause.is_some()),
-        Change::FreeInUtc => in_utc(whole, column, &shown),
-        Change::Shorter { length } => shorter(whole, column, &shown, length),
-        Change::Rewrite => {
-            refuse_rewrite(whole, &shown, "the table and its indexes are written anew under ACCESS EXCLUSIVE")
-        }
-    }
+    Ok(Wanted { column, shown, from, to, collated: definition.coll_clause.is_some(), change })
 }
 
-fn refuse_rewrite(whole: &Whole, shown: &str, why: &str) -> Answer {
+pub(super) fn refuse_rewrite(whole: &Whole, shown: &str, why: &str) -> Answer {
     whole.refuse(
         "DDL_NO_RULE",
         format!("ALTER COLUMN … TYPE of {shown} cannot be run online: {why}"),
@@ -85,6 +112,15 @@ fn change_to(whole: &Whole, from: &SqlType, to: &SqlType) -> Change {
         }
         None => types::change(from, to),
     }
+}
+
+/// `c at time zone 'UTC'`: the one conversion between times that no setting of a session changes.
+pub(super) fn is_at_time_zone(using: &node::Node) -> bool {
+    let Some(NodeEnum::FuncCall(call)) = &using.node else { return false };
+    let is_column = |node: &node::Node| matches!(node.node, Some(NodeEnum::ColumnRef(_)));
+    let is_text = |node: &node::Node| matches!(node.node, Some(NodeEnum::AConst(_)));
+    let by_name = parse::strings(&call.funcname).last().is_some_and(|name| name == "timezone");
+    by_name && matches!(call.args.as_slice(), [zone, column] if is_text(zone) && is_column(column))
 }
 
 /// `using c` or `using c::newtype`: what the server does without it.

@@ -29,6 +29,7 @@ mod key;
 pub(super) mod names;
 mod not_null;
 mod swap;
+mod swap_column;
 mod validate;
 
 /// A way to do a form online.
@@ -64,10 +65,17 @@ pub(super) const RECIPES: &[Recipe] = &[
     },
     Recipe {
         name: "change_type",
-        rows: &[22, 23, 24, 25, 26, 27, 28],
+        rows: &[22, 24, 27, 28],
         manual: ALTER_TABLE,
         why: "the type stays, and a constraint proves the shorter length beside readers and writers",
         apply: column_type::apply,
+    },
+    Recipe {
+        name: "swap_column",
+        rows: &[23, 25, 26],
+        manual: ALTER_TABLE,
+        why: "a second column grows beside the old one, and takes its place when it has all that the old one has",
+        apply: swap_column::apply,
     },
     Recipe {
         name: "set_not_null",
@@ -132,6 +140,8 @@ pub(super) struct Pieces {
     pub here: Vec<String>,
     /// Statements that run after it.
     pub after: Vec<String>,
+    /// Statements that run at the end, in one transaction.
+    pub at_once: Vec<String>,
     pub findings: Vec<Finding>,
 }
 
@@ -222,8 +232,13 @@ pub(super) fn added(command: &node::AlterTableCmd) -> Option<&node::Constraint> 
 
 /// What becomes of a statement.
 pub(super) enum Expansion {
-    /// These statements, in order.
-    Becomes { statements: Vec<Statement>, recipe: &'static Recipe, findings: Vec<Finding> },
+    /// These statements, in order; those `at_once` in one transaction, after the others.
+    Becomes {
+        statements: Vec<Statement>,
+        at_once: Vec<Statement>,
+        recipe: &'static Recipe,
+        findings: Vec<Finding>,
+    },
     /// Nothing.
     Refused(Vec<Finding>),
 }
@@ -255,9 +270,10 @@ pub(super) fn expand(statement: &Statement, scene: &Scene) -> Option<Expansion> 
         Answer::Pieces(_) => *recipe,
         _ => None,
     })?;
-    let (texts, findings) = joined(&whole, answers);
-    let statements = texts.into_iter().map(|sql| of_text(statement, sql)).collect::<Option<Vec<_>>>()?;
-    Some(Expansion::Becomes { statements, recipe, findings })
+    let Joined { texts, at_once, findings } = joined(&whole, answers);
+    let parsed =
+        |texts: Vec<String>| texts.into_iter().map(|sql| of_text(statement, sql)).collect::<Option<_>>();
+    Some(Expansion::Becomes { statements: parsed(texts)?, at_once: parsed(at_once)?, recipe, findings })
 }
 
 fn answer(whole: &Whole, at: usize) -> (Option<&'static Recipe>, Answer) {
@@ -270,9 +286,17 @@ fn answer(whole: &Whole, at: usize) -> (Option<&'static Recipe>, Answer) {
     (None, Answer::AsIs)
 }
 
-/// The pieces in order: everything before, one ALTER TABLE with all that stays, everything after.
-fn joined(whole: &Whole, answers: Vec<(Option<&'static Recipe>, Answer)>) -> (Vec<String>, Vec<Finding>) {
+/// A statement's pieces, in order.
+struct Joined {
+    texts: Vec<String>,
+    at_once: Vec<String>,
+    findings: Vec<Finding>,
+}
+
+/// Everything before, one ALTER TABLE with all that stays, everything after.
+fn joined(whole: &Whole, answers: Vec<(Option<&'static Recipe>, Answer)>) -> Joined {
     let (mut before, mut here, mut after) = (Vec::new(), Vec::<String>::new(), Vec::<String>::new());
+    let mut at_once = Vec::new();
     let mut findings = Vec::new();
     for (at, (_, answer)) in answers.into_iter().enumerate() {
         match answer {
@@ -280,6 +304,7 @@ fn joined(whole: &Whole, answers: Vec<(Option<&'static Recipe>, Answer)>) -> (Ve
                 before.extend(pieces.before);
                 here.extend(pieces.here);
                 after.extend(pieces.after);
+                at_once.extend(pieces.at_once);
                 findings.extend(pieces.findings);
             }
             _ if after.is_empty() || runs_early(whole.command(at).subtype()) => {
@@ -294,7 +319,7 @@ fn joined(whole: &Whole, answers: Vec<(Option<&'static Recipe>, Answer)>) -> (Ve
         texts.push(format!("{} {}", whole.alter.head, here.join(", ")));
     }
     texts.extend(after);
-    (texts, findings)
+    Joined { texts, at_once, findings }
 }
 
 /// What the server does before constraints are added, wherever it is written.

@@ -183,9 +183,21 @@ mod tests {
     }
 
     #[test]
+    fn an_identity_column_is_filled_from_a_sequence_that_goes_again() {
+        let told = on_live("alter table t add column n int generated always as identity (start with 5)");
+        assert_eq!(told[1], "catalog, no lock: create sequence \"public\".\"t_n_fill\" as int start with 5");
+        assert_eq!(
+            told.last().unwrap(),
+            "brief, ACCESS EXCLUSIVE t: alter table \"public\".\"t\" alter column \"n\" drop default, alter column \"n\" add generated always as identity (start with 5);\n\
+             select setval(pg_get_serial_sequence('\"public\".\"t\"', 'n'), nextval('\"public\".\"t_n_fill\"'::regclass), false);\n\
+             drop sequence \"public\".\"t_n_fill\""
+        );
+    }
+
+    #[test]
     fn what_has_no_online_form_or_fails_says_so() {
         for (column, code) in [
-            ("n int generated always as identity", "DDL_NO_RULE"),
+            ("n int generated always as identity (sequence name n_ids)", "DDL_NO_RULE"),
             ("n int generated always as (a * 2) stored", "DDL_NO_RULE"),
             ("n int generated always as (a * 2) virtual", "DDL_FAILS"),
             ("n int not null", "DDL_FAILS"),

@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn one_part_without_a_rule_stops_all() {
-        assert_eq!(on_live("alter table t add column n int, alter a type bigint"), ["blocking DDL_NO_RULE"]);
+        assert_eq!(on_live("alter table p add column n int, alter a type bigint"), ["blocking DDL_NO_RULE"]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Around {
     constraints_gone: BTreeSet<(TableName, String)>,
     triggers_gone: BTreeSet<(TableName, String)>,
-    triggers_made: BTreeSet<TableName>,
+    triggers_made: BTreeSet<(TableName, String)>,
     columns_gone: BTreeSet<(TableName, String)>,
     detached: BTreeSet<TableName>,
     /// Indexes made parts of the index of a partitioned table.
@@ -148,10 +148,22 @@ impl<'a> Scene<'a> {
             key.kind == ConstraintKind::ForeignKey && (of == table || key.references.as_ref() == Some(table))
         };
         let is_foreign = |made: &Made| made.constraint.contype() == ConstrType::ConstrForeign;
-        self.around.triggers_made.contains(table)
+        self.made_trigger(table)
             || self.around.made.values().any(is_foreign)
             || live.objects.triggers.iter().any(|trigger| trigger.table == *table)
             || live.tables.iter().any(|one| one.constraints.iter().any(|key| refers(key, &one.name)))
+    }
+
+    /// Whether a table has triggers of the user's.
+    pub fn has_triggers(&self, table: &TableName) -> bool {
+        let gone =
+            |name: &Ident| self.around.triggers_gone.contains(&(table.clone(), name.as_str().to_owned()));
+        let mut seen = self.live.into_iter().flat_map(|live| &live.objects.triggers);
+        self.made_trigger(table) || seen.any(|trigger| trigger.table == *table && !gone(&trigger.name))
+    }
+
+    fn made_trigger(&self, table: &TableName) -> bool {
+        self.around.triggers_made.iter().any(|(on, _)| on == table)
     }
 
     /// How a partitioned table is cut.
@@ -346,13 +358,16 @@ impl Scene<'_> {
             }
             NodeEnum::CreateTrigStmt(create) => {
                 let on = create.relation.as_ref().map(|range| self.range(range, path));
-                self.around.triggers_made.extend(on);
+                self.around.triggers_made.extend(on.map(|on| (on, create.trigname.clone())));
             }
             NodeEnum::DropStmt(drop) if drop.remove_type() == ObjectType::ObjectTrigger => {
                 for (mut on, name) in super::dropped_of_table(drop) {
                     let table = on.pop().unwrap_or_default();
                     let table = self.resolve(&on.pop().unwrap_or_default(), &table, path);
-                    self.around.triggers_gone.insert((table, name));
+                    let key = (table, name);
+                    if !self.around.triggers_made.remove(&key) {
+                        self.around.triggers_gone.insert(key);
+                    }
                 }
             }
             _ => {}

@@ -23,6 +23,8 @@ pub(super) struct Changes {
     indexes: BTreeMap<String, Vec<Option<String>>>,
     /// The UPDATE that took the NULLs out of a column.
     filled: BTreeMap<String, String>,
+    /// Columns whose default was set (`true`) or taken away.
+    defaults: BTreeMap<String, bool>,
 }
 
 /// A column as it is after the statements so far.
@@ -111,6 +113,29 @@ impl<'a> Scene<'a> {
     /// A column as it was seen on the database.
     pub fn live_column(&self, table: &TableName, column: &str) -> Option<&'a Column> {
         self.live_table(table)?.columns.iter().find(|known| known.name.as_str() == column)
+    }
+
+    /// Whether a column is as it was seen on the database, but for a default that was taken away, and its table too but for other
+    /// columns and what was dropped.
+    pub fn is_as_seen(&self, table: &TableName, column: &str) -> bool {
+        self.changes.get(table).is_none_or(|changes| {
+            !changes.columns.contains_key(column)
+                && changes.defaults.get(column) != Some(&true)
+                && changes.indexes.is_empty()
+                && changes.constraints.values().all(Option::is_none)
+        })
+    }
+
+    /// Whether a statement of this plan took a column's default away.
+    pub fn lost_default(&self, table: &TableName, column: &str) -> bool {
+        self.changes.get(table).is_some_and(|changes| changes.defaults.get(column) == Some(&false))
+    }
+
+    /// Whether a statement of this plan dropped an index or constraint of a table.
+    pub fn has_lost(&self, table: &TableName, name: &Ident) -> bool {
+        let lost = |changes: &Changes| changes.constraints.get(name.as_str()).is_some_and(Option::is_none);
+        self.changes.get(table).is_some_and(lost)
+            || self.dropped.contains(&TableName { schema: table.schema.clone(), name: name.clone() })
     }
 
     /// Whether a column is NOT NULL and proved to be; unknown counts as no.
@@ -346,6 +371,10 @@ impl<'a> Scene<'a> {
                 let sql_type = column.type_name.as_ref().and_then(SqlType::of);
                 let not_null = Some(column.constraints.iter().any(says_not_null));
                 self.set_column(table, &column.colname, Some(ColumnNow { sql_type, not_null }));
+            }
+            (Type::AtColumnDefault, _) => {
+                let is_set = command.def.is_some();
+                self.changes.entry(table.clone()).or_default().defaults.insert(name, is_set);
             }
             (Type::AtDropColumn, _) => self.set_column(table, &name, None),
             (Type::AtAlterColumnType, Some(NodeEnum::ColumnDef(column))) => {
