@@ -80,9 +80,30 @@ pub fn rewrite(files: &[SqlFile], live: Option<&ServerFacts>) -> Rewritten {
     result
 }
 
-/// The recipes: name, rows of the catalogue of forms, page of PostgreSQL's manual, and why.
-pub fn recipes() -> impl Iterator<Item = (&'static str, &'static [u16], &'static str, &'static str)> {
-    recipe::RECIPES.iter().map(|recipe| (recipe.name, recipe.rows, recipe.manual, recipe.why))
+/// A way to do a statement online, as its page tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// As [`Online::recipe`] has it.
+    pub name: &'static str,
+    /// What it does and why, a sentence.
+    pub about: &'static str,
+    /// Its page in PostgreSQL's manual.
+    pub manual: &'static str,
+}
+
+/// Every way there is, sorted by name.
+pub fn ways() -> Vec<Way> {
+    let rules =
+        rules::RULES.iter().map(|rule| Way { name: rule.name, about: rule.about, manual: rule.manual });
+    let recipes = recipe::RECIPES.iter().map(|recipe| Way {
+        name: recipe.name,
+        about: recipe.about,
+        manual: recipe.manual,
+    });
+    let mut ways: Vec<Way> =
+        rules.chain(recipes).chain([rules::swap_index::WAY]).chain(together::WAYS).collect();
+    ways.sort_by_key(|way| way.name);
+    ways
 }
 
 /// The first thing wrong with a file, with the line and a caret; `None` when it can be read.
@@ -179,6 +200,10 @@ fn online(statement: &source::Statement, scene: &mut Scene, depth: u32) -> rules
                 outcome.findings.extend(done.findings);
             }
             let swapped = in_one_transaction(&at_once, scene, depth + 1);
+            if !at_once.is_empty() {
+                // What its parts tell of things in between is over when it is done.
+                outcome.findings.retain(|finding| finding.severity != Severity::Info);
+            }
             outcome.steps.extend(swapped.steps);
             outcome.findings.extend(swapped.findings);
             for step in &mut outcome.steps {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A database with `t` (referring to `r`), `p`, partitioned over `p1` and `sub`, which is partitioned over `sub1`, and `d`,
-/// partitioned over `d1` and a DEFAULT `dd`.
+/// partitioned over `d1` and a DEFAULT `dd`; `words` has columns of several types.
 pub(super) fn live() -> ServerFacts {
     let mut t = table("t", TableKind::Plain, None);
     t.indexes = vec![
@@ -42,6 +42,7 @@ pub(super) fn live() -> ServerFacts {
         table("sub1", TableKind::Plain, Some("sub")),
         t,
         table("typed", TableKind::Plain, None),
+        words(),
         table("x", TableKind::Plain, None),
     ];
     let name = |name: &str| TableName::new("public", name);
@@ -52,8 +53,47 @@ pub(super) fn live() -> ServerFacts {
         materialized_views: vec![name("bare"), name("mv")],
         sequences: vec![sequence("sq")],
         objects: objects(),
+        domains: serde_json::from_value(serde_json::json!([
+            { "name": "public.idle", "base": "integer", "constrained": false },
+            { "name": "public.pos", "base": "integer", "constrained": true },
+        ]))
+        .unwrap(),
         ..ServerFacts::default()
     }
+}
+
+fn words() -> Table {
+    let mut words = table("words", TableKind::Plain, None);
+    let id = words.columns[0].clone();
+    let column = |(name, type_name): (&str, &str)| Column {
+        name: Ident::new(name),
+        type_name: type_name.into(),
+        not_null: false,
+        ..id.clone()
+    };
+    let more = [
+        ("n", "integer"),
+        ("ts", "timestamp without time zone"),
+        ("tx", "text"),
+        ("v", "character varying(50)"),
+        ("w", "character varying(50)"),
+    ];
+    words.columns = vec![id.clone()];
+    words.columns.extend(more.into_iter().map(column));
+    words.indexes = vec![
+        index("words_pkey", "words", true, true, Some("words_pkey")),
+        index("words_uq", "words", true, true, None),
+        index("words_w", "words", false, true, None),
+    ];
+    words.indexes[1].columns = vec![Ident::new("n")];
+    words.indexes[1].definition = "CREATE UNIQUE INDEX words_uq ON public.words USING btree (n)".into();
+    words.indexes[2].columns = vec![Ident::new("w")];
+    words.indexes[2].definition = "CREATE INDEX words_w ON public.words USING btree (w)".into();
+    let mut key = constraint("words_pkey", ConstraintKind::PrimaryKey, None);
+    key.definition = "PRIMARY KEY (id)".into();
+    key.index = Some(Ident::new("words_pkey"));
+    words.constraints = vec![key];
+    words
 }
 
 /// What rests on the tables of [`live`]: `v` reads `s`, `w` reads `v`; types, a trigger, bounds.

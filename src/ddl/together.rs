@@ -2,6 +2,7 @@
 //! replaced.
 
 use super::{
+    Way,
     edit::{self, Edit},
     parse::{self, NodeEnum, node},
     rules,
@@ -11,6 +12,22 @@ use crate::{
     finding::{Finding, Severity},
     pg::name::{Ident, TableName},
 };
+
+/// What is made of several steps.
+pub(super) const WAYS: [Way; 2] = [
+    Way {
+        name: REPLACE_VIEW,
+        about: "A view that is dropped and made again, with what stands between: one transaction, so that no client meets the time without it.",
+        manual: "sql-createview.html",
+    },
+    Way {
+        name: REPLACE_TRIGGER,
+        about: "A trigger that is dropped and made again is replaced in place: readers go on, and no row is written without it.",
+        manual: "sql-createtrigger.html",
+    },
+];
+const REPLACE_VIEW: &str = "replace_view";
+const REPLACE_TRIGGER: &str = "replace_trigger";
 
 /// A view is not held away longer than for so many statements.
 const MOST: usize = 64;
@@ -125,7 +142,7 @@ fn one_transaction(joined: &mut Online, rest: Vec<Online>) {
     };
     joined.id = rules::slug(&joined.title);
     joined.class = Class::Brief;
-    joined.recipe = "replace_view".into();
+    joined.recipe = REPLACE_VIEW.into();
     joined.why = "in one transaction, so that no client meets the time without the view".into();
     (joined.was, joined.undo) = (None, None);
 }
@@ -177,7 +194,7 @@ fn trigger_replaced(steps: &[Online]) -> Option<Online> {
     step.was = Some(drop.cost.clone());
     step.from = drop.from.iter().chain(&create.from).cloned().collect();
     step.from.dedup();
-    step.recipe = "replace_trigger".into();
+    step.recipe = REPLACE_TRIGGER.into();
     step.why = "the trigger is replaced in place: readers go on, and no row is written without it".into();
     Some(step)
 }

@@ -162,6 +162,32 @@ pub(super) fn session_words(from: &SqlType, to: &SqlType, using: &str) -> Option
     BOUND.iter().copied().find(|name| from.name == *name || to.name == *name || written(name))
 }
 
+/// Whether USING computes something else than what the server does without it.
+pub(super) fn is_computed(wanted: &node::ColumnDef, column: &str, to: &SqlType) -> bool {
+    wanted.raw_default.as_ref().is_some_and(|using| !is_the_column(using, column, to))
+}
+
+/// Whether texts get another order, which builds their indexes anew.
+pub(super) fn orders_anew(wanted: &node::ColumnDef) -> bool {
+    wanted.coll_clause.is_some()
+}
+
+/// `using c` or `using c::newtype`: what the server does without it.
+fn is_the_column(using: &node::Node, column: &str, to: &SqlType) -> bool {
+    match &using.node {
+        Some(NodeEnum::ColumnRef(named)) => {
+            parse::strings(&named.fields).last().is_some_and(|name| name == column)
+        }
+        Some(NodeEnum::TypeCast(cast)) => {
+            let same = cast.type_name.as_ref().and_then(SqlType::of).as_ref() == Some(to);
+            same && cast.arg.as_ref().is_some_and(|inner| {
+                matches!(inner.node, Some(NodeEnum::ColumnRef(_))) && is_the_column(inner, column, to)
+            })
+        }
+        _ => false,
+    }
+}
+
 const BUILTIN: &[&str] = &[
     "text",
     "uuid",

@@ -193,8 +193,8 @@ impl Observation {
     fn compare_files(&self, oid: u32, measured: &mut Measured) {
         let (Some(before), Some(after)) = (self.before.get(&oid), self.after.get(&oid)) else { return };
         let Some(table) = self.table_of(oid) else { return };
-        // Outside a transaction the counters may be those of an earlier one.
-        let counted = !self.outside && after.scans > before.scans;
+        // Outside a transaction the counters may be those of an earlier one; TRUNCATE builds indexes over the new, empty file.
+        let counted = !self.outside && !self.truncates && after.scans > before.scans;
         if counted && before.kind != RelationKind::Toast {
             measured.scanned.insert(table.clone());
         }

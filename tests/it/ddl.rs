@@ -4,6 +4,7 @@ mod columns;
 mod form;
 pub mod matrix;
 mod objects;
+pub mod pages;
 mod proof;
 mod surprises;
 

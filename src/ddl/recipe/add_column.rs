@@ -55,7 +55,7 @@ pub(super) fn apply(whole: &Whole, at: usize) -> Answer {
     }
     let mut findings = Vec::new();
     let values = column.values(&mut findings);
-    if matches!(values, Values::One) && !column.clauses_are_heavy() {
+    if matches!(values, Values::One) && !column.clauses_are_heavy() && !column.must_be_proved() {
         return if findings.is_empty() {
             Answer::AsIs
         } else {
@@ -98,6 +98,16 @@ impl Column<'_> {
         [ConstrUnique, ConstrPrimary, ConstrForeign, ConstrCheck].into_iter().any(|kind| self.has(kind))
     }
 
+    /// NOT NULL on a column that has nothing: an empty table takes it, and reads itself under ACCESS EXCLUSIVE to see that it is.
+    fn must_be_proved(&self) -> bool {
+        self.has(ConstrType::ConstrNotnull) && self.default().is_none() && !self.makes_values()
+    }
+
+    /// `serial` and identity.
+    fn makes_values(&self) -> bool {
+        self.is_serial() || self.has(ConstrType::ConstrIdentity)
+    }
+
     fn default(&self) -> Option<&Clause> {
         self.text.clause(ConstrType::ConstrDefault).filter(|clause| {
             let tree = clause.tree.raw_expr.as_ref();
@@ -112,7 +122,6 @@ impl Column<'_> {
 
     /// What has no online form, or fails.
     fn refused(&self) -> Option<Finding> {
-        let is_serial = self.sql_type.as_ref().is_some_and(|sql_type| sql_type.serial().is_some());
         if let Some(clause) = self.text.clause(ConstrType::ConstrGenerated) {
             return self.generated(&clause.tree.generated_kind);
         }
@@ -125,14 +134,13 @@ impl Column<'_> {
                 "Leave SEQUENCE NAME out, and rename the sequence after this statement.",
             );
         }
-        let is_made = is_serial || self.has(ConstrType::ConstrIdentity);
-        let is_known = is_serial || self.sql_type.as_ref().is_some_and(SqlType::is_builtin);
+        let is_known = self.is_serial() || self.sql_type.as_ref().is_some_and(SqlType::is_builtin);
         if !is_known && let Some(finding) = self.domain() {
             return Some(finding);
         }
         let must_be_set = self.has(ConstrType::ConstrNotnull) || self.has(ConstrType::ConstrPrimary);
         let is_empty = self.whole.live.is_some_and(|table| table.has_rows == Some(false));
-        if must_be_set && self.default().is_none() && !is_made && !is_empty {
+        if must_be_set && self.default().is_none() && !self.makes_values() && !is_empty {
             return self.refuse(
                 "DDL_FAILS",
                 "NOT NULL without a default: the server refuses it on a table with rows, and clients that do not know the column could write no more",
@@ -249,7 +257,7 @@ impl Column<'_> {
         for clause in &self.text.clauses {
             let stays = match clause.kind {
                 ConstrType::ConstrDefault => !is_filled_later,
-                ConstrType::ConstrNotnull => !is_filled_later,
+                ConstrType::ConstrNotnull => !is_filled_later && !self.must_be_proved(),
                 _ => false,
             };
             if stays {
@@ -319,7 +327,7 @@ impl Column<'_> {
             TableName { schema: table.schema.clone(), name: self.whole.names.free(&self.text.name, "fill") };
         let next = format!("nextval({}::regclass)", literal(&interim.to_string()));
         pieces.after.extend([
-            format!("create sequence {interim} as {} {options}", self.text.type_text),
+            format!("create sequence {interim} as {} {options}", self.text.type_text).trim_end().to_owned(),
             self.whole.statement_of(&format!("alter column {} set default {next}", self.name)),
             self.fill(&next),
             self.set_not_null(),
@@ -361,10 +369,10 @@ impl Column<'_> {
                 pieces.after.push(self.whole.statement_of(&format!("validate constraint {name}")));
             }
         }
-        if is_filled_later
+        let is_proved_later = is_filled_later || self.must_be_proved();
+        if is_proved_later
             && self.has(ConstrType::ConstrNotnull)
-            && !self.is_serial()
-            && !self.has(ConstrType::ConstrIdentity)
+            && !self.makes_values()
             && !self.has(ConstrType::ConstrPrimary)
         {
             pieces.after.push(self.set_not_null());

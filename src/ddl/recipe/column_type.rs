@@ -21,7 +21,6 @@ struct Wanted<'w> {
     shown: String,
     from: SqlType,
     to: SqlType,
-    collated: bool,
     change: Change,
 }
 
@@ -33,7 +32,7 @@ pub(super) fn apply(whole: &Whole, at: usize) -> Answer {
     };
     let (column, shown) = (wanted.column, wanted.shown.as_str());
     match wanted.change {
-        Change::Free => free(whole, column, shown, wanted.collated),
+        Change::Free => free(whole, column, shown),
         Change::FreeInUtc => in_utc(whole, column, shown),
         Change::Shorter { length } => shorter(whole, column, shown, length),
         // The next recipe's.
@@ -82,9 +81,12 @@ fn wanted<'w>(whole: &'w Whole, at: usize, definition: &node::ColumnDef) -> Resu
         return Err(refuse_rewrite(whole, &shown, what));
     };
     let from = base_of(whole, from);
-    let computed = definition.raw_default.as_ref().is_some_and(|using| !is_the_column(using, column, &to));
-    let change = if computed { Change::Rewrite } else { change_to(whole, &from, &to) };
-    Ok(Wanted { column, shown, from, to, collated: definition.coll_clause.is_some(), change })
+    let computed = types::is_computed(definition, column, &to);
+    let change = match if computed { Change::Rewrite } else { change_to(whole, &from, &to) } {
+        Change::Free | Change::FreeInUtc if builds_indexes(whole, column, definition) => Change::Rewrite,
+        change => change,
+    };
+    Ok(Wanted { column, shown, from, to, change })
 }
 
 pub(super) fn refuse_rewrite(whole: &Whole, shown: &str, why: &str) -> Answer {
@@ -93,6 +95,14 @@ pub(super) fn refuse_rewrite(whole: &Whole, shown: &str, why: &str) -> Answer {
         format!("ALTER COLUMN … TYPE of {shown} cannot be run online: {why}"),
         WAY_OUT,
     )
+}
+
+/// Indexes that the server builds anew under ACCESS EXCLUSIVE, whatever becomes of the rows: of another order of texts, and those
+/// with the column in an expression or predicate.
+fn builds_indexes(whole: &Whole, column: &str, wanted: &node::ColumnDef) -> bool {
+    let scene = whole.scene;
+    (types::orders_anew(wanted) && scene.is_indexed(&whole.table, column))
+        || scene.is_in_expression(&whole.table, column)
 }
 
 /// A domain's own type, since leaving a domain is free.
@@ -123,30 +133,7 @@ pub(super) fn is_at_time_zone(using: &node::Node) -> bool {
     by_name && matches!(call.args.as_slice(), [zone, column] if is_text(zone) && is_column(column))
 }
 
-/// `using c` or `using c::newtype`: what the server does without it.
-fn is_the_column(using: &node::Node, column: &str, to: &SqlType) -> bool {
-    match &using.node {
-        Some(NodeEnum::ColumnRef(named)) => {
-            crate::ddl::parse::strings(&named.fields).last().is_some_and(|name| name == column)
-        }
-        Some(NodeEnum::TypeCast(cast)) => {
-            let same = cast.type_name.as_ref().and_then(SqlType::of).as_ref() == Some(to);
-            same && cast.arg.as_ref().is_some_and(|inner| {
-                matches!(inner.node, Some(NodeEnum::ColumnRef(_))) && is_the_column(inner, column, to)
-            })
-        }
-        _ => false,
-    }
-}
-
-fn free(whole: &Whole, column: &str, shown: &str, collated: bool) -> Answer {
-    if collated && whole.scene.is_indexed(&whole.table, column) {
-        return whole.refuse(
-            "DDL_NO_RULE",
-            format!("another collation of {shown} rebuilds its indexes under ACCESS EXCLUSIVE"),
-            "Drop the indexes of the column before this statement, and create them again after it, in these files.",
-        );
-    }
+fn free(whole: &Whole, column: &str, shown: &str) -> Answer {
     match checked(whole, column) {
         Some(check) => whole.refuse(
             "DDL_NO_RULE",
@@ -192,7 +179,7 @@ fn in_utc(whole: &Whole, column: &str, shown: &str) -> Answer {
             "Drop the indexes of the column before this statement, and create them again after it, in these files.",
         );
     }
-    free(whole, column, shown, false)
+    free(whole, column, shown)
 }
 
 /// The type is kept; what it would have refused, a CHECK refuses.

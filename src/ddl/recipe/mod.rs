@@ -36,8 +36,8 @@ mod validate;
 pub(super) struct Recipe {
     /// Its name, in `Online::recipe`.
     pub name: &'static str,
-    /// The rows of the catalogue it does.
-    pub rows: &'static [u16],
+    /// What it does, a sentence or two.
+    pub about: &'static str,
     /// Its page in PostgreSQL's manual.
     pub manual: &'static str,
     /// Why it is done so, one sentence.
@@ -51,70 +51,70 @@ const ALTER_TABLE: &str = "sql-altertable.html";
 pub(super) const RECIPES: &[Recipe] = &[
     Recipe {
         name: "swap_constraint",
-        rows: &[61, 69],
+        about: "A constraint that is dropped and added again under its name: the new one is proved under another name before the old one goes.",
         manual: ALTER_TABLE,
         why: "the new constraint is there and proved before the old one goes, and then takes its name",
         apply: swap::apply,
     },
     Recipe {
         name: "add_column",
-        rows: &[5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 17, 19],
+        about: "A column comes bare; its default is set with it, and filling, proving and indexing follow, each beside readers and writers.",
         manual: ALTER_TABLE,
         why: "the column comes without anything that reads or writes the rows; the rest follows beside readers and writers",
         apply: add_column::apply,
     },
     Recipe {
         name: "change_type",
-        rows: &[22, 24, 27, 28],
+        about: "A change of type that leaves the rows as they are is brief; a shorter length is kept as a CHECK, proved beside readers and writers.",
         manual: ALTER_TABLE,
         why: "the type stays, and a constraint proves the shorter length beside readers and writers",
         apply: column_type::apply,
     },
     Recipe {
         name: "swap_column",
-        rows: &[23, 25, 26],
+        about: "A change of type that would write the table anew: a second column of the new type grows beside the old one, is kept in step by a trigger, filled in batches, given all that the old one has, and swapped in by one transaction.",
         manual: ALTER_TABLE,
         why: "a second column grows beside the old one, and takes its place when it has all that the old one has",
         apply: swap_column::apply,
     },
     Recipe {
         name: "set_not_null",
-        rows: &[30, 31, 64, 108],
+        about: "A CHECK proves it beside readers and writers, so that SET NOT NULL need not read the rows; from 18 on NOT NULL itself is added NOT VALID.",
         manual: ALTER_TABLE,
         why: "a CHECK proves it beside readers and writers, so that SET NOT NULL need not read the rows",
         apply: not_null::apply,
     },
     Recipe {
         name: "add_constraint",
-        rows: &[48, 51],
+        about: "A CHECK or foreign key binds new rows at once, and the old ones are proved beside readers and writers.",
         manual: ALTER_TABLE,
         why: "the constraint binds new rows at once, and the old ones are proved beside readers and writers",
         apply: check_and_foreign_key::apply,
     },
     Recipe {
         name: "add_key",
-        rows: &[56, 57, 59, 60],
+        about: "The index of a key is built CONCURRENTLY, and becomes the constraint's in a moment.",
         manual: ALTER_TABLE,
         why: "the index is built beside readers and writers, and becomes the constraint's in a moment",
         apply: key::apply,
     },
     Recipe {
         name: "alter_constraint",
-        rows: &[55],
+        about: "A foreign key that is to be enforced: a second one is proved beside readers and writers, and takes the place of the first.",
         manual: ALTER_TABLE,
         why: "a second constraint is proved beside readers and writers, and takes the place of the first",
         apply: alter_constraint::apply,
     },
     Recipe {
         name: "drop_constraint",
-        rows: &[68],
+        about: "A key goes after the foreign keys that rest on it, one by one, so that no more than two tables are locked at a time.",
         manual: ALTER_TABLE,
         why: "each foreign key goes by itself, so that no more than two tables are locked at a time",
         apply: drop_constraint::apply,
     },
     Recipe {
         name: "validate_alone",
-        rows: &[50, 53, 96],
+        about: "VALIDATE runs in a statement of its own, where it reads the rows beside readers and writers.",
         manual: ALTER_TABLE,
         why: "by itself it reads the rows beside readers and writers",
         apply: validate::apply,

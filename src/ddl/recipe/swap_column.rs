@@ -4,7 +4,7 @@
 //!
 //! What a second column cannot stand in for is refused, with the reason: see [`Twin::hindrance`].
 
-use super::{Answer, Pieces, Whole, column_type, swap};
+use super::{Answer, Pieces, Whole, column_type};
 use crate::{
     ddl::{
         parse::{self, node::Token as Kind},
@@ -117,8 +117,7 @@ impl Twin<'_> {
         if let Some((_, why)) = hindrances.into_iter().find(|(is_there, _)| *is_there) {
             return Some(why.to_owned());
         }
-        let referrer = self.referrer().map(|key| format!("the foreign key {key} refers to it"));
-        referrer.or_else(|| self.session_bound(from, to))
+        self.session_bound(from, to)
     }
 
     fn is_computed_from(&self) -> bool {
@@ -136,16 +135,6 @@ impl Twin<'_> {
             .indexes
             .iter()
             .any(|index| index.name == *name && index.columns.contains(&self.column.name))
-    }
-
-    fn referrer(&self) -> Option<String> {
-        let refers = |definition: &str| {
-            swap::referenced_columns(definition)
-                .is_none_or(|columns| columns.iter().any(|name| name == self.name()))
-        };
-        let mut keys = self.whole.scene.referrers(&self.whole.table).into_iter();
-        keys.find(|(_, _, definition)| refers(definition))
-            .map(|(table, name, _)| format!("{name} of {}", table.plain()))
     }
 
     /// A trigger converts in the client's session, with its TimeZone, DateStyle and the like; ALTER TABLE converted in ours.
@@ -237,26 +226,27 @@ impl Twin<'_> {
 
     /// What the old column has, for the second one: statements to run beside readers and writers, and those of the swap.
     fn dressed(&self) -> Result<(Vec<String>, Vec<String>), String> {
+        let (scene, table) = (self.whole.scene, &self.whole.table);
         let mut made = Vec::new();
         let mut names = Vec::new();
-        let mut keys = Vec::new();
-        let mut old_keys = Vec::new();
-        let (scene, table) = (self.whole.scene, &self.whole.table);
+        let mut foreign = Vec::new();
         for constraint in self.table.constraints.iter().filter(|known| !scene.has_lost(table, &known.name)) {
             match constraint.kind {
                 ConstraintKind::Exclusion | ConstraintKind::Trigger => {
                     return Err(format!("{} of the table may be about it", constraint.name.as_str()));
                 }
                 ConstraintKind::PrimaryKey | ConstraintKind::Unique => {}
-                ConstraintKind::Check | ConstraintKind::ForeignKey | ConstraintKind::NotNull => {
-                    let Some(definition) = self.renamed_constraint(constraint)? else { continue };
-                    let interim = self.interim_of(&constraint.name);
+                ConstraintKind::ForeignKey => {
+                    let definition = self.renamed_foreign_key(constraint)?;
+                    foreign.extend(definition.map(|definition| (table, constraint.name.clone(), definition)));
+                }
+                ConstraintKind::Check | ConstraintKind::NotNull => {
+                    let Some(definition) = renamed(&constraint.definition, self.name(), &self.interim)?
+                    else {
+                        continue;
+                    };
+                    let interim = interim_of(&constraint.name);
                     made.push(self.whole.statement_of(&format!("add constraint {interim} {definition}")));
-                    if constraint.kind == ConstraintKind::ForeignKey {
-                        // The new one holds the rows already; by itself, so that the swap locks one table only.
-                        old_keys
-                            .push(self.whole.statement_of(&format!("drop constraint {}", constraint.name)));
-                    }
                     names.push(
                         self.whole
                             .statement_of(&format!("rename constraint {interim} to {}", constraint.name)),
@@ -268,18 +258,13 @@ impl Twin<'_> {
         if self.column.not_null && !self.table.constraints.iter().any(says_so) {
             made.push(self.whole.statement_of(&format!("alter column {} set not null", self.interim)));
         }
+        let mut keys = Vec::new();
         for index in self.table.indexes.iter().filter(|known| !scene.has_lost(table, &known.name)) {
-            let Some(tail) = renamed(
-                tail(&index.definition).ok_or("an index could not be read")?,
-                self.name(),
-                &self.interim,
-            )?
-            else {
-                continue;
-            };
-            let interim = self.interim_of(&index.name);
+            let tail = tail(&index.definition).ok_or("an index could not be read")?;
+            let Some(tail) = renamed(tail, self.name(), &self.interim)? else { continue };
+            let interim = interim_of(&index.name);
             let unique = if index.unique { "unique " } else { "" };
-            made.push(format!("create {unique}index concurrently {interim} on {} {tail}", self.whole.table));
+            made.push(format!("create {unique}index concurrently {interim} on {table} {tail}"));
             match self.key_of(index) {
                 Some(key) => keys.push(self.whole.statement_of(&format!(
                     "add constraint {} {} using index {interim}{}",
@@ -287,19 +272,20 @@ impl Twin<'_> {
                     kind_of(key),
                     attributes(key)
                 ))),
-                None => names.push(format!(
-                    "alter index {} rename to {}",
-                    TableName { schema: self.whole.table.schema.clone(), name: interim },
-                    index.name
-                )),
+                None => {
+                    let interim = TableName { schema: table.schema.clone(), name: interim };
+                    names.push(format!("alter index {interim} rename to {}", index.name));
+                }
             }
         }
-        made.extend(old_keys);
+        for (child, name, definition) in scene.referrers(table) {
+            let definition = renamed_reference(&definition, self.name(), &self.interim)?;
+            foreign.extend(definition.map(|definition| (child, Ident::new(name), definition)));
+        }
+        for (on, name, definition) in foreign {
+            made.extend(swapped_foreign_key(on, &name, &definition));
+        }
         Ok((made, self.swap(keys, names)))
-    }
-
-    fn interim_of(&self, name: &Ident) -> Ident {
-        Ident::new(with_suffix(name.as_str(), "__new"))
     }
 
     /// In one transaction: the old column goes, with its indexes and constraints, and the second one takes its name and theirs.
@@ -328,19 +314,43 @@ impl Twin<'_> {
         self.table.constraints.iter().find(|constraint| constraint.name == *name)
     }
 
-    /// A constraint over the second column; `None` when it is not about the old one.
-    fn renamed_constraint(&self, constraint: &Constraint) -> Result<Option<String>, String> {
-        let definition = constraint.definition.as_str();
-        let (own, others) = match definition.find(" REFERENCES ") {
-            Some(at) if constraint.kind == ConstraintKind::ForeignKey => definition.split_at(at),
-            _ => (definition, ""),
-        };
-        let Some(own) = renamed(own, self.name(), &self.interim)? else { return Ok(None) };
-        if constraint.references.as_ref() == Some(&self.whole.table) {
-            return Err(format!("the foreign key {} refers to the table itself", constraint.name.as_str()));
+    /// A foreign key from the second column; `None` when it is not from the old one.
+    fn renamed_foreign_key(&self, key: &Constraint) -> Result<Option<String>, String> {
+        let (own, others) =
+            key.definition.split_at(key.definition.find(REFERENCES).unwrap_or(key.definition.len()));
+        match renamed(own, self.name(), &self.interim)? {
+            Some(_) if key.references.as_ref() == Some(&self.whole.table) => {
+                Err(format!("the foreign key {} refers to the table itself", key.name.as_str()))
+            }
+            own => Ok(own.map(|own| format!("{own}{others}"))),
         }
-        Ok(Some(format!("{own}{others}")))
     }
+}
+
+const REFERENCES: &str = " REFERENCES ";
+
+/// A foreign key to the second column; `None` when it is not to the old one.
+fn renamed_reference(definition: &str, column: &str, interim: &Ident) -> Result<Option<String>, String> {
+    let unread = || format!("{definition} could not be read");
+    let from = definition.find(REFERENCES).ok_or_else(unread)?;
+    let open = definition[from..].find('(').map(|at| from + at + 1).ok_or_else(unread)?;
+    let close = definition[open..].find(')').map(|at| open + at).ok_or_else(unread)?;
+    let columns = renamed(&definition[open..close], column, interim)?;
+    Ok(columns.map(|columns| format!("{}{columns}{}", &definition[..open], &definition[close..])))
+}
+
+/// The new foreign key is proved before the old one goes; each by itself, so that the swap locks one table only.
+fn swapped_foreign_key(table: &TableName, name: &Ident, definition: &str) -> [String; 3] {
+    let interim = interim_of(name);
+    [
+        format!("alter table {table} add constraint {interim} {definition}"),
+        format!("alter table {table} drop constraint {name}"),
+        format!("alter table {table} rename constraint {interim} to {name}"),
+    ]
+}
+
+fn interim_of(name: &Ident) -> Ident {
+    Ident::new(with_suffix(name.as_str(), "__new"))
 }
 
 fn kind_of(key: &Constraint) -> &'static str {
@@ -469,7 +479,6 @@ mod tests {
             "alter table p alter a type bigint",
             "alter table s alter b type bigint",
             "alter table t alter a type bigint",
-            "alter table r alter id type bigint",
             "alter table spare alter a type uuid",
             "alter table spare alter a type timestamptz using now()",
             "alter table spare alter a type text using a::timestamptz::text",

@@ -1,6 +1,6 @@
 //! GRANT, REVOKE, owners of what is no table, default privileges: only the catalog changes.
 
-use super::{Outcome, as_written};
+use super::{Outcome, Rule, as_written};
 use crate::ddl::{
     lock::{Cost, LockMode, LockRole, LockTaken},
     parse::{
@@ -16,7 +16,14 @@ const RECIPE: &str = "access";
 /// From this major on GRANT on a table takes ACCESS SHARE.
 const LOCKS_SINCE: u32 = 18;
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "Privileges and owners change the catalog only.",
+    manual: "sql-grant.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let (title, locks) = match &statement.tree {
         NodeEnum::GrantStmt(grant) => {
             let on_tables = grant.targtype() == GrantTargetType::AclTargetObject

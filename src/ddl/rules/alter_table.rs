@@ -4,7 +4,8 @@
 //! [`table_option`].
 
 use super::{
-    Outcome, add_column, alter_column, as_written, constraint, drop_column, table_option, unknown_relation,
+    Outcome, Rule, add_column, alter_column, as_written, constraint, drop_column, table_option,
+    unknown_relation,
 };
 use crate::{
     ddl::{
@@ -95,7 +96,14 @@ pub(in crate::ddl) fn cost(statement: &Statement, scene: &Scene) -> Option<Cost>
     Some(cost_of(scene, &relation, live.filter(|_| range.inh), &verdicts))
 }
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "An ALTER TABLE whose every part is brief runs as it is, in a transaction of its own, with a short lock timeout and retries.",
+    manual: "sql-altertable.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::AlterTableStmt(alter) = &statement.tree else { return None };
     let range = alter.relation.as_ref()?;
     let relation = scene.range(range, &statement.search_path);

@@ -1,7 +1,7 @@
 //! UPDATE, DELETE and INSERT … SELECT over many rows of a table in use: cut into batches by the table's key, each in a transaction
 //! of its own (catalogue row 129). INSERT of given rows, and a change of one row by its key, run as they are.
 
-use super::{Outcome, as_written, blocking, info};
+use super::{Outcome, Rule, as_written, blocking, info};
 use crate::{
     ddl::{
         lock::{Cost, LockMode, LockRole, LockTaken},
@@ -33,7 +33,14 @@ struct Rows<'a> {
     sets: Vec<String>,
 }
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "UPDATE, DELETE and INSERT … SELECT over many rows are cut into batches by the table's key, each in a short transaction of its own.",
+    manual: "sql-update.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     if let Some(outcome) = given_rows(statement, scene) {
         return Some(outcome);
     }

@@ -1,7 +1,7 @@
 //! CREATE INDEX: built CONCURRENTLY; on a partitioned table the parent's first and empty, then each leaf's, then attached.
 
 use super::{
-    Outcome, alter_table::attach_index, as_written, blocking, concurrently, index_name, info,
+    Outcome, Rule, alter_table::attach_index, as_written, blocking, concurrently, index_name, info,
     unknown_relation,
 };
 use crate::{
@@ -27,7 +27,14 @@ pub(super) struct Wanted<'a> {
     name: Ident,
 }
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "An index is built CONCURRENTLY; on a partitioned table the parent's first and empty, then each leaf's, then attached.",
+    manual: "sql-createindex.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::IndexStmt(index) = &statement.tree else { return None };
     let table = scene.range(index.relation.as_ref()?, &statement.search_path);
     let name = if index.idxname.is_empty() {

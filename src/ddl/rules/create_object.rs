@@ -1,6 +1,6 @@
 //! CREATE of views, functions, types, sequences, schemas and extensions, and COMMENT: only the catalog changes.
 
-use super::{Outcome, as_written};
+use super::{Outcome, Rule, as_written};
 use crate::{
     ddl::{
         lock::{Cost, LockMode, LockRole, LockTaken},
@@ -13,7 +13,14 @@ use crate::{
 
 const RECIPE: &str = "create_object";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "Views, functions, types, sequences, schemas, extensions and comments change the catalog only.",
+    manual: "sql-commands.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let name = |parts: &[parse::node::Node]| parse::strings(parts).pop().unwrap_or_default();
     let (title, locks) = match &statement.tree {
         NodeEnum::ViewStmt(view) => {

@@ -1,6 +1,6 @@
 //! CREATE TABLE: nobody uses it yet. A foreign key to a table in use locks that one for a moment.
 
-use super::{Outcome, as_written, unknown_relation};
+use super::{Outcome, Rule, as_written, unknown_relation};
 use crate::ddl::{
     lock::{Cost, LockMode, LockRole, LockTaken},
     parse::{NodeEnum, node},
@@ -11,7 +11,14 @@ use crate::ddl::{
 
 const RECIPE: &str = "create_table";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "Nobody uses a new table; a foreign key to one in use locks that one for a moment.",
+    manual: "sql-createtable.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::CreateStmt(create) = &statement.tree else { return None };
     let range = create.relation.as_ref()?;
     // A partition or child of a table in use locks that table; see the catalogue.

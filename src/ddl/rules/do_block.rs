@@ -2,7 +2,7 @@
 //! runs whole, if every statement in it may run as it is; what only running it would tell is refused.
 
 use super::{
-    Outcome, as_written, blocking,
+    Outcome, Rule, as_written, blocking,
     drop_table::once,
     expand::{derived, in_turn},
     info,
@@ -21,7 +21,14 @@ use crate::{
 
 const RECIPE: &str = "do_block";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "What is inside a DO block is judged statement by statement: a plain list is dissolved, one with conditions runs whole if each part may, and what only running it would tell is refused.",
+    manual: "sql-do.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::DoStmt(_) = &statement.tree else { return None };
     let dark = |what: &str| {
         Outcome::finding(blocking(

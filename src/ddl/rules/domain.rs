@@ -1,6 +1,6 @@
 //! ALTER DOMAIN: a new constraint reads every table that uses the domain under SHARE, also when it is only validated.
 
-use super::{Outcome, as_written, blocking, expand::listed};
+use super::{Outcome, Rule, as_written, blocking, expand::listed};
 use crate::ddl::{
     lock::Cost,
     parse::{self, NodeEnum},
@@ -10,7 +10,14 @@ use crate::ddl::{
 
 const RECIPE: &str = "domain";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "A new constraint of a domain reads every table that uses it under SHARE, also when it is only validated, so it is refused with the way out.",
+    manual: "sql-alterdomain.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::AlterDomainStmt(alter) = &statement.tree else { return None };
     let parts = parse::strings(&alter.type_name);
     let name = parts.join(".");

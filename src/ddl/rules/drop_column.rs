@@ -3,7 +3,7 @@
 //! Measured: a foreign key that falls with it locks the other table as well, so it is dropped first, in a transaction of its own.
 
 use super::{
-    Outcome,
+    Outcome, Rule,
     alter_table::{Part, Verdict},
     drop_table::drop_view,
     expand::{cascade_unseen, exclusive, fails, in_turn, instead_of, listed},
@@ -27,7 +27,14 @@ use crate::{
 const RECIPE: &str = "drop_column";
 
 /// DROP COLUMN with a foreign key over it, or CASCADE: what falls with the column first, one by one, then the column alone.
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "What falls with a column goes first, one by one, so that no other table is locked with it; clients that still use the column fail.",
+    manual: "sql-altertable.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::AlterTableStmt(alter) = &statement.tree else { return None };
     if alter.objtype() != ObjectType::ObjectTable {
         return None;

@@ -1,7 +1,7 @@
 //! DROP INDEX: one CONCURRENTLY for each name; a partitioned index has no such form and is dropped under brief locks.
 
 use super::{
-    Outcome, as_written, blocking, concurrently,
+    Outcome, Rule, as_written, blocking, concurrently,
     expand::{cascade_unseen, in_turn, instead_of},
     function::without_cascade,
     warning,
@@ -29,7 +29,14 @@ pub(in crate::ddl) fn of(statement: &Statement) -> Option<&node::DropStmt> {
     }
 }
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "Each index is dropped CONCURRENTLY; a partitioned one has no such form and is dropped under brief locks.",
+    manual: "sql-dropindex.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let drop = of(statement)?;
     let [(schema, name)] = scene::dropped_names(drop).try_into().ok()?;
     let index = scene.resolve(&schema, &name, &statement.search_path);

@@ -1,7 +1,7 @@
 //! DROP SCHEMA … CASCADE: written out as the views, tables and sequences in it, one by one, then the empty schema.
 
 use super::{
-    Outcome, as_written, blocking,
+    Outcome, Rule, as_written, blocking,
     expand::{cascade_unseen, in_turn},
     warning,
 };
@@ -17,7 +17,14 @@ use crate::ddl::{
 
 const RECIPE: &str = "drop_schema";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "DROP SCHEMA … CASCADE is written out as the views, tables and sequences in it, one by one.",
+    manual: "sql-dropschema.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let drop = match &statement.tree {
         NodeEnum::DropStmt(drop) if drop.remove_type() == ObjectType::ObjectSchema => drop,
         NodeEnum::DropOwnedStmt(_) => {

@@ -3,7 +3,7 @@
 //! Measured: dropping a table takes ACCESS EXCLUSIVE on every table its foreign keys refer to, and on a partition's parent.
 
 use super::{
-    Outcome, as_written,
+    Outcome, Rule, as_written,
     expand::{cascade_unseen, exclusive, fails, in_turn, instead_of, listed},
     info, unknown_relation, warning,
 };
@@ -23,7 +23,14 @@ use crate::{
 
 const RECIPE: &str = "drop_table";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "The foreign keys of a table go first, one by one, and a partition is detached, so that no other table is locked with it.",
+    manual: "sql-droptable.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::DropStmt(drop) = &statement.tree else { return None };
     if !matches!(drop.remove_type(), ObjectType::ObjectTable | ObjectType::ObjectForeignTable) {
         return None;

@@ -1,7 +1,7 @@
 //! DROP VIEW and DROP MATERIALIZED VIEW: brief, one by one, those that read the view first; and ALTER VIEW.
 
 use super::{
-    Outcome, as_written,
+    Outcome, Rule, as_written,
     drop_table::drop_view,
     expand::{cascade_unseen, exclusive, fails, in_turn, listed},
     unknown_relation, warning,
@@ -21,7 +21,14 @@ use crate::{
 
 const RECIPE: &str = "drop_view";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "Views are dropped one by one, those that read another first; each for a moment.",
+    manual: "sql-dropview.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     match &statement.tree {
         NodeEnum::DropStmt(drop)
             if matches!(drop.remove_type(), ObjectType::ObjectView | ObjectType::ObjectMatview) =>

@@ -1,7 +1,7 @@
 //! ALTER and DROP of functions, procedures, aggregates, operators and casts: no table is locked, but clients may call them.
 
 use super::{
-    Outcome, as_written,
+    Outcome, Rule, as_written,
     expand::{cascade_unseen, in_turn},
     set_schema::object_name,
     warning,
@@ -21,7 +21,14 @@ use crate::{
 
 const RECIPE: &str = "function";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "ALTER and DROP of functions, operators and casts lock no table, but clients may call them.",
+    manual: "sql-alterfunction.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let (title, what) = match &statement.tree {
         NodeEnum::AlterFunctionStmt(alter) => {
             let name =

@@ -1,7 +1,7 @@
 //! ALTER INDEX … SET TABLESPACE: copies the index under ACCESS EXCLUSIVE, so it is rebuilt there beside readers and writers.
 
 use super::{
-    Outcome, as_written,
+    Outcome, Rule, as_written,
     expand::{in_turn, instead_of},
 };
 use crate::{
@@ -20,7 +20,14 @@ use crate::{
 
 const RECIPE: &str = "index_tablespace";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "An index is rebuilt in the other tablespace beside readers and writers, instead of copied under ACCESS EXCLUSIVE.",
+    manual: "sql-reindex.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::AlterTableStmt(alter) = &statement.tree else { return None };
     let [command] = alter.cmds.as_slice() else { return None };
     let Some(NodeEnum::AlterTableCmd(command)) = &command.node else { return None };

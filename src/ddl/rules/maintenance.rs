@@ -1,6 +1,6 @@
 //! VACUUM and ANALYZE run beside readers and writers; VACUUM FULL and CLUSTER have no online form.
 
-use super::{Outcome, as_written, concurrently, unknown_relation};
+use super::{Outcome, Rule, as_written, concurrently, unknown_relation};
 use crate::ddl::{
     lock::{Cost, LockMode, LockRole, LockTaken},
     parse::{NodeEnum, node::Node},
@@ -11,7 +11,14 @@ use crate::ddl::{
 
 const RECIPE: &str = "maintenance";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "VACUUM and ANALYZE run beside readers and writers; VACUUM FULL and CLUSTER have no online form.",
+    manual: "sql-vacuum.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::VacuumStmt(vacuum) = &statement.tree else { return None };
     if has_option(&vacuum.options, "full") {
         return None;

@@ -1,6 +1,6 @@
 //! Materialized views and CREATE TABLE AS: filled beside readers and writers; REFRESH becomes CONCURRENTLY.
 
-use super::{Outcome, as_written, blocking, info, unknown_relation, warning};
+use super::{Outcome, Rule, as_written, blocking, info, unknown_relation, warning};
 use crate::{
     ddl::{
         edit::{self, Edit},
@@ -15,7 +15,14 @@ use crate::{
 
 const RECIPE: &str = "matview";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "Materialized views are filled beside readers and writers, and refreshed CONCURRENTLY where the server can.",
+    manual: "sql-refreshmaterializedview.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     match &statement.tree {
         NodeEnum::CreateTableAsStmt(create) => created(statement, scene, create),
         NodeEnum::RefreshMatViewStmt(refresh) => refreshed(statement, scene, refresh),

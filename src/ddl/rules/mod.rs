@@ -69,50 +69,59 @@ impl Outcome {
     }
 }
 
-type Rule = fn(&Statement, &Scene) -> Option<Outcome>;
+/// Which statements are its business, and what runs in their place.
+pub(super) struct Rule {
+    /// Its name, in `Online::recipe`.
+    pub name: &'static str,
+    /// What it does and why, a sentence.
+    pub about: &'static str,
+    /// Its page in PostgreSQL's manual.
+    pub manual: &'static str,
+    apply: fn(&Statement, &Scene) -> Option<Outcome>,
+}
 
 /// In the order they are asked; the first that answers decides.
-const RULES: &[Rule] = &[
-    transaction::rule,
-    session::rule,
-    do_block::rule,
-    new_object::rule,
-    create_index::rule,
-    drop_index::rule,
-    reindex::rule,
-    index_tablespace::rule,
-    rename::rule,
-    backfill::rule,
-    partition::create::rule,
-    partition::attach::rule,
-    partition::detach::rule,
-    partition::constraint::rule,
-    drop_column::rule,
-    alter_table::rule,
-    create_table::rule,
-    create_object::rule,
-    drop_table::rule,
-    drop_view::rule,
-    drop_schema::rule,
-    set_schema::rule,
-    trigger::rule,
-    function::rule,
-    user_type::rule,
-    domain::rule,
-    sequence::rule,
-    matview::rule,
-    statistics::rule,
-    access::rule,
-    publication::rule,
-    truncate::rule,
-    maintenance::rule,
+pub(super) const RULES: &[Rule] = &[
+    transaction::RULE,
+    session::RULE,
+    do_block::RULE,
+    new_object::RULE,
+    create_index::RULE,
+    drop_index::RULE,
+    reindex::RULE,
+    index_tablespace::RULE,
+    rename::RULE,
+    backfill::RULE,
+    partition::create::RULE,
+    partition::attach::RULE,
+    partition::detach::RULE,
+    partition::constraint::RULE,
+    drop_column::RULE,
+    alter_table::RULE,
+    create_table::RULE,
+    create_object::RULE,
+    drop_table::RULE,
+    drop_view::RULE,
+    drop_schema::RULE,
+    set_schema::RULE,
+    trigger::RULE,
+    function::RULE,
+    user_type::RULE,
+    domain::RULE,
+    sequence::RULE,
+    matview::RULE,
+    statistics::RULE,
+    access::RULE,
+    publication::RULE,
+    truncate::RULE,
+    maintenance::RULE,
 ];
 
 /// What becomes of one statement.
 pub(super) fn apply(statement: &Statement, scene: &Scene) -> Outcome {
     let mut outcome = RULES
         .iter()
-        .find_map(|rule| rule(statement, scene))
+        .find_map(|rule| (rule.apply)(statement, scene))
         .unwrap_or_else(|| Outcome { steps: Vec::new(), findings: vec![no_rule::finding(statement, scene)] });
     // A rule that says so in words need not say it twice.
     let breaks = outcome

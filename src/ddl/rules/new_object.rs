@@ -1,6 +1,6 @@
 //! Statements on what an earlier statement of the same plan made: nobody uses it yet, so they run as they are.
 
-use super::{Outcome, as_written};
+use super::{Outcome, Rule, as_written};
 use crate::ddl::{
     lock::Cost,
     parse::{self, NodeEnum, node::ObjectType},
@@ -10,7 +10,14 @@ use crate::ddl::{
 
 const RECIPE: &str = "new_object";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "What an earlier statement of the same plan made is nobody's yet, so it is changed as it is written.",
+    manual: "sql-commands.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let is_new = |(schema, name): &(String, String)| {
         let relation = scene.resolve(schema, name, &statement.search_path);
         matches!(scene.relation(&relation), Known::New) || scene.is_new_index(&relation)

@@ -1,6 +1,6 @@
 //! CREATE, ALTER and DROP PUBLICATION: nobody waits, but what replication sends changes.
 
-use super::{Outcome, as_written, set_schema::object_name, unknown_relation, warning};
+use super::{Outcome, Rule, as_written, set_schema::object_name, unknown_relation, warning};
 use crate::ddl::{
     lock::{Cost, LockMode, LockRole, LockTaken},
     parse::{
@@ -13,7 +13,14 @@ use crate::ddl::{
 
 const RECIPE: &str = "publication";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "Nobody waits for a change of a publication, but what replication sends changes.",
+    manual: "sql-alterpublication.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let (title, objects) = match &statement.tree {
         NodeEnum::CreatePublicationStmt(create) => {
             (format!("create publication {}", create.pubname), create.pubobjects.as_slice())

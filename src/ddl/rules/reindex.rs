@@ -1,7 +1,7 @@
 //! REINDEX INDEX and TABLE: CONCURRENTLY; of a partitioned one, partition by partition.
 
 use super::{
-    Outcome, as_written, blocking, concurrently,
+    Outcome, Rule, as_written, blocking, concurrently,
     expand::{in_turn, instead_of},
     info,
     maintenance::has_option,
@@ -22,7 +22,14 @@ use crate::{
 
 const RECIPE: &str = "reindex";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "Indexes are rebuilt CONCURRENTLY; those of a partitioned table leaf by leaf, since the server's own form makes writers queue.",
+    manual: "sql-reindex.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     use node::ReindexObjectType as Object;
     let NodeEnum::ReindexStmt(reindex) = &statement.tree else { return None };
     let whole_table = match reindex.kind() {

@@ -1,7 +1,7 @@
 //! RENAME: an index for nobody to notice; a table, column, view or constraint under a brief lock, visible to clients.
 
 use super::{
-    Outcome, as_written,
+    Outcome, Rule, as_written,
     expand::{in_turn, instead_of},
     rename_other, unknown_relation, warning,
 };
@@ -22,7 +22,14 @@ use crate::{
 
 const RECIPE: &str = "rename";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "A rename is brief; an index's is noticed by nobody, a table's or column's by every client.",
+    manual: "sql-altertable.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::RenameStmt(rename) = &statement.tree else { return None };
     if let Some(outcome) = rename_other::rule(statement, scene, rename) {
         return Some(outcome);

@@ -1,7 +1,7 @@
 //! Sequences: ALTER and DROP for a moment in a transaction of their own, since nextval() of everybody waits until its end;
 //! and `select setval(…)`.
 
-use super::{Outcome, as_written, expand::fails, unknown_relation, warning};
+use super::{Outcome, Rule, as_written, expand::fails, unknown_relation, warning};
 use crate::{
     ddl::{
         lock::{Cost, LockMode, LockRole, LockTaken},
@@ -17,7 +17,14 @@ use crate::{
 
 const RECIPE: &str = "sequence";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "A change of a sequence makes nextval() of everybody wait until it commits, so it runs alone and briefly.",
+    manual: "sql-altersequence.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     match &statement.tree {
         NodeEnum::AlterSeqStmt(alter) => altered(statement, scene, alter),
         NodeEnum::AlterTableStmt(alter) if alter.objtype() == ObjectType::ObjectSequence => {

@@ -1,6 +1,6 @@
 //! SET, RESET and set_config: `search_path` is understood (see [`crate::ddl::session`]), what we set ourselves is left out, the rest is refused.
 
-use super::{Outcome, blocking};
+use super::{Outcome, Rule, blocking};
 use crate::ddl::{
     parse::NodeEnum,
     scene::Scene,
@@ -8,7 +8,14 @@ use crate::ddl::{
     source::Statement,
 };
 
-pub(super) fn rule(statement: &Statement, _: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: "session",
+    about: "SET search_path is understood, what we set ourselves is left out, and every other setting is refused, since each statement runs in a session of its own.",
+    manual: "sql-set.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, _: &Scene) -> Option<Outcome> {
     match session::setting(&statement.tree) {
         None if matches!(statement.tree, NodeEnum::VariableSetStmt(_)) => refused(statement, "this SET"),
         None => None,

@@ -1,6 +1,6 @@
 //! SET SCHEMA: the old name is gone for every client.
 
-use super::{Outcome, as_written, expand::exclusive, unknown_relation, warning};
+use super::{Outcome, Rule, as_written, expand::exclusive, unknown_relation, warning};
 use crate::ddl::{
     lock::{Cost, LockRole},
     parse::{self, NodeEnum},
@@ -10,7 +10,14 @@ use crate::ddl::{
 
 const RECIPE: &str = "set_schema";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "A move to another schema is brief, and the old name is gone for every client.",
+    manual: "sql-altertable.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::AlterObjectSchemaStmt(moved) = &statement.tree else { return None };
     let (name, locks) = match &moved.relation {
         Some(range) => {

@@ -1,6 +1,6 @@
 //! CREATE and DROP STATISTICS: SHARE UPDATE EXCLUSIVE on the table, which neither readers nor writers wait for. ALTER locks none.
 
-use super::{Outcome, as_written, unknown_relation, warning};
+use super::{Outcome, Rule, as_written, unknown_relation, warning};
 use crate::ddl::{
     lock::{Cost, LockMode, LockRole, LockTaken},
     parse::{
@@ -14,7 +14,14 @@ use crate::{finding::Finding, pg::name::TableName};
 
 const RECIPE: &str = "statistics";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "Extended statistics take SHARE UPDATE EXCLUSIVE, which neither readers nor writers wait for.",
+    manual: "sql-createstatistics.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let mut tables: Vec<TableName> = Vec::new();
     let mut findings = Vec::new();
     let title = match &statement.tree {

@@ -5,6 +5,7 @@
 use super::{Outcome, as_written, create_index, drop_index, index_name};
 use crate::{
     ddl::{
+        Way,
         lock::{Cost, LockMode, LockRole, LockTaken},
         parse::NodeEnum,
         scene::Scene,
@@ -16,6 +17,12 @@ use crate::{
 
 const RECIPE: &str = "swap_index";
 
+pub(in crate::ddl) const WAY: Way = Way {
+    name: RECIPE,
+    about: "An index that is dropped and made again under its name: the new one is built under another name, the old one dropped, the name given back.",
+    manual: "sql-createindex.html",
+};
+
 /// Both statements at once; `None` when one of the two cannot be done that way, and each must speak for itself.
 pub(in crate::ddl) fn rule(
     drop: &Statement,
@@ -26,7 +33,7 @@ pub(in crate::ddl) fn rule(
     let index = scene.resolve(index.schema.as_str(), index.name.as_str(), &create.search_path);
     let interim = Ident::new(index_name::with_suffix(index.name.as_str(), "__new"));
     let made = create_index::under_name(create, scene, &interim)?;
-    let dropped = super::drop_index::rule(drop, scene)?;
+    let dropped = (super::drop_index::RULE.apply)(drop, scene)?;
     if made.steps.is_empty() || dropped.steps.is_empty() {
         let findings = made.findings.into_iter().chain(dropped.findings).collect();
         return Some(Outcome { steps: Vec::new(), findings });

@@ -1,13 +1,20 @@
 //! BEGIN and COMMIT: the files' transactions are dissolved, since locks would be held from the first statement to the last.
 
-use super::{Outcome, blocking, info};
+use super::{Outcome, Rule, blocking, info};
 use crate::ddl::{
     parse::{NodeEnum, node::TransactionStmtKind},
     scene::Scene,
     source::Statement,
 };
 
-pub(super) fn rule(statement: &Statement, _: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: "transaction",
+    about: "BEGIN and COMMIT are dissolved: locks would be held from the first statement to the last.",
+    manual: "sql-begin.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, _: &Scene) -> Option<Outcome> {
     let NodeEnum::TransactionStmt(transaction) = &statement.tree else { return None };
     match transaction.kind() {
         TransactionStmtKind::TransStmtBegin | TransactionStmtKind::TransStmtStart => {

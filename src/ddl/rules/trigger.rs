@@ -1,6 +1,6 @@
 //! Triggers, rules and policies of a table: a brief lock on it and, where they have copies, on its partitions.
 
-use super::{Outcome, as_written, info, unknown_relation};
+use super::{Outcome, Rule, as_written, info, unknown_relation};
 use crate::{
     ddl::{
         lock::{Cost, LockMode, LockRole, LockTaken},
@@ -27,7 +27,14 @@ struct Change {
     effect: &'static str,
 }
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "Triggers, rules and policies take a brief lock on their table and, where they have copies, on its partitions.",
+    manual: "sql-createtrigger.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let change = change(statement, scene)?;
     let known = scene.relation(&change.table);
     if matches!(known, Known::Missing) && !change.if_exists {

@@ -1,7 +1,7 @@
 //! TRUNCATE: the rows are gone, under ACCESS EXCLUSIVE for a moment; CASCADE is written out as the tables it empties.
 
 use super::{
-    Outcome, as_written,
+    Outcome, Rule, as_written,
     drop_table::once,
     expand::{cascade_unseen, derived, exclusive, fails, listed},
     unknown_relation, warning,
@@ -21,7 +21,14 @@ use crate::{
 
 const RECIPE: &str = "truncate";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "The rows are gone, under ACCESS EXCLUSIVE for a moment; CASCADE is written out as the tables it empties.",
+    manual: "sql-truncate.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::TruncateStmt(truncate) = &statement.tree else { return None };
     let cascade = truncate.behavior() == DropBehavior::DropCascade;
     if cascade && !scene.looked() {

@@ -1,7 +1,7 @@
 //! ALTER TYPE and DROP TYPE, DROP DOMAIN: enums take no lock; CASCADE is written out as the columns it would drop.
 
 use super::{
-    Outcome, as_written,
+    Outcome, Rule, as_written,
     expand::{cascade_unseen, exclusive, fails, in_turn, listed},
     function::without_cascade,
     warning,
@@ -18,7 +18,14 @@ use crate::ddl::{
 
 const RECIPE: &str = "user_type";
 
-pub(super) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(super) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "Values of an enum take no lock; CASCADE of DROP TYPE is written out as the columns it would drop.",
+    manual: "sql-altertype.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     match &statement.tree {
         NodeEnum::AlterEnumStmt(alter) => enumeration(statement, alter),
         NodeEnum::AlterTableStmt(alter) if alter.objtype() == ObjectType::ObjectType => {
@@ -56,7 +63,7 @@ fn enumeration(statement: &Statement, alter: &node::AlterEnumStmt) -> Option<Out
     Some(Outcome { steps: vec![step], findings: vec![finding] })
 }
 
-/// ALTER TYPE … ADD, DROP and ALTER ATTRIBUTE: ACCESS EXCLUSIVE on tables made OF the type.
+/// ALTER TYPE … ADD, DROP and ALTER ATTRIBUTE: ACCESS EXCLUSIVE on the type, which is a relation too, and on tables made OF it.
 fn composite(statement: &Statement, scene: &Scene, alter: &node::AlterTableStmt) -> Option<Outcome> {
     let range = alter.relation.as_ref()?;
     let mut parts = vec![range.schemaname.clone(), range.relname.clone()];
@@ -75,7 +82,8 @@ fn composite(statement: &Statement, scene: &Scene, alter: &node::AlterTableStmt)
             _ => return None,
         }
     }
-    let locks = tables.iter().map(|table| exclusive(table, LockRole::Table)).collect();
+    let own = seen.map(|seen| exclusive(&seen.name, LockRole::Target));
+    let locks = own.into_iter().chain(tables.iter().map(|table| exclusive(table, LockRole::Table))).collect();
     let mut step = as_written(statement, RECIPE, format!("alter type {}", range.relname), Cost::brief(locks));
     step.why = "only the catalog changes; tables made of the type are locked for a moment".into();
     let findings = in_use.then(|| {
@@ -179,7 +187,7 @@ mod tests {
         assert_eq!(
             on_live("alter type shape add attribute n int cascade"),
             [
-                "brief, ACCESS EXCLUSIVE typed: alter type shape add attribute n int cascade",
+                "brief, ACCESS EXCLUSIVE shape + ACCESS EXCLUSIVE typed: alter type shape add attribute n int cascade",
                 "warning DDL_CLIENT_VISIBLE"
             ]
         );

@@ -213,23 +213,27 @@ impl<'a> Scene<'a> {
 
     /// Whether an index, seen or made here, has the column.
     pub fn is_indexed(&self, table: &TableName, column: &str) -> bool {
-        let quoted = Ident::new(column).to_string();
         let live = self.live_table(table).into_iter().flat_map(|table| &table.indexes);
-        let by_definition = |definition: &str| {
-            definition
-                .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '"')))
-                .any(|word| word == column || word == quoted)
-        };
         let seen = live
             .filter(|index| {
                 !self.dropped.contains(&TableName { schema: table.schema.clone(), name: index.name.clone() })
             })
             .any(|index| {
                 index.columns.iter().any(|known| known.as_str() == column)
-                    || by_definition(index_tail(&index.definition))
+                    || mentions(index_tail(&index.definition), column)
             });
         let made = self.changes.get(table).into_iter().flat_map(|changes| changes.indexes.values());
         seen || made.flatten().any(|known| known.as_deref().is_none_or(|known| known == column))
+    }
+
+    /// Whether an expression or predicate of an index, seen or made here, may have the column: the server then builds it anew with
+    /// every change of the column's type, also with one that leaves the rows as they are (measured on 15 to 18).
+    pub fn is_in_expression(&self, table: &TableName, column: &str) -> bool {
+        let seen = self.live_table(table).into_iter().flat_map(|table| &table.indexes);
+        let made = self.changes.get(table).into_iter().flat_map(|changes| changes.indexes.values());
+        seen.filter(|index| !index.plain && !self.has_lost(table, &index.name))
+            .any(|index| mentions(index_tail(&index.definition), column))
+            || made.flatten().any(Option::is_none)
     }
 
     /// The views that use a column and are not dropped by this plan.
@@ -489,6 +493,14 @@ fn not_null_test(tree: &NodeEnum) -> Option<String> {
 fn says_not_null(item: &node::Node) -> bool {
     matches!(&item.node, Some(NodeEnum::Constraint(constraint))
         if matches!(constraint.contype(), ConstrType::ConstrNotnull | ConstrType::ConstrPrimary))
+}
+
+/// Whether a definition has the column's name as a word; it may be another thing's.
+fn mentions(definition: &str, column: &str) -> bool {
+    let quoted = Ident::new(column).to_string();
+    definition
+        .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '"')))
+        .any(|word| word == column || word == quoted)
 }
 
 /// What comes after the table's name in an index definition.

@@ -128,6 +128,7 @@ const RETYPED: &[(&str, &str, &str)] = &[
     ("alter table se alter a type bigint", "se", "a"),
     ("alter table t alter b type text, alter ts type date", "t", "ts"),
     ("alter table ch alter id type bigint", "ch", "id"),
+    ("alter table r alter id type int", "r", "id"),
     ("alter table se alter id type bigint", "se", "id"),
 ];
 

@@ -5,7 +5,7 @@
 
 use super::{
     super::{
-        Outcome, as_written, blocking,
+        Outcome, Rule, as_written, blocking,
         expand::{exclusive, in_turn, instead_of},
         index_name, unknown_relation,
     },
@@ -28,7 +28,14 @@ use std::collections::BTreeMap;
 
 const RECIPE: &str = "attach_partition";
 
-pub(in crate::ddl::rules) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(in crate::ddl::rules) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "What ATTACH PARTITION would read, build or check under ACCESS EXCLUSIVE is proved before, beside readers and writers.",
+    manual: "ddl-partitioning.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::AlterTableStmt(alter) = &statement.tree else { return None };
     let [command] = alter.cmds.as_slice() else { return None };
     let Some(NodeEnum::AlterTableCmd(command)) = &command.node else { return None };

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Outcome, as_written, blocking,
+        Outcome, Rule, as_written, blocking,
         expand::{exclusive, in_turn, instead_of},
         index_name,
     },
@@ -24,7 +24,14 @@ use crate::{
 
 const RECIPE: &str = "partitioned_key";
 
-pub(in crate::ddl::rules) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(in crate::ddl::rules) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "Each partition's key is made and proved beside readers and writers, then the table's takes them over.",
+    manual: "ddl-partitioning.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::AlterTableStmt(alter) = &statement.tree else { return None };
     let [command] = alter.cmds.as_slice() else { return None };
     let Some(NodeEnum::AlterTableCmd(command)) = &command.node else { return None };

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Outcome, as_written, blocking,
+        Outcome, Rule, as_written, blocking,
         expand::{exclusive, in_turn, instead_of},
         info, unknown_relation,
     },
@@ -26,7 +26,14 @@ const RECIPE: &str = "create_partition";
 /// What a partition made in place has of its parent. Identity comes with attaching.
 const LIKE: &str = "including all excluding identity excluding comments excluding statistics";
 
-pub(in crate::ddl::rules) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(in crate::ddl::rules) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "CREATE TABLE … PARTITION OF locks the whole table, so a table of the same shape is made and attached.",
+    manual: "ddl-partitioning.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::CreateStmt(create) = &statement.tree else { return None };
     let [parent] = create.inh_relations.as_slice() else { return None };
     let Some(NodeEnum::RangeVar(parent)) = &parent.node else { return None };

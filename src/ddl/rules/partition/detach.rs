@@ -2,7 +2,8 @@
 //! DEFAULT partition; then both are locked for a moment.
 
 use super::super::{
-    Outcome, as_written, concurrently, drop_table::once, expand::exclusive, info, unknown_relation, warning,
+    Outcome, Rule, as_written, concurrently, drop_table::once, expand::exclusive, info, unknown_relation,
+    warning,
 };
 use crate::{
     ddl::{
@@ -21,7 +22,14 @@ use crate::{
 
 const RECIPE: &str = "detach_partition";
 
-pub(in crate::ddl::rules) fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
+pub(in crate::ddl::rules) const RULE: Rule = Rule {
+    name: RECIPE,
+    about: "A partition is detached CONCURRENTLY; beside a DEFAULT partition, where the server has no such form, under brief locks.",
+    manual: "ddl-partitioning.html",
+    apply: rule,
+};
+
+fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::AlterTableStmt(alter) = &statement.tree else { return None };
     let [command] = alter.cmds.as_slice() else { return None };
     let Some(NodeEnum::AlterTableCmd(command)) = &command.node else { return None };
