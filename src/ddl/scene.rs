@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 mod around;
 mod changes;
+mod indexes;
 mod statistics;
 
 pub(super) use around::constraint_node;

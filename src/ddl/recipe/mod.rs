@@ -24,6 +24,7 @@ mod add_column;
 mod alter_constraint;
 mod check_and_foreign_key;
 mod column_type;
+mod definition;
 mod drop_constraint;
 mod key;
 pub(super) mod names;

@@ -4,11 +4,15 @@
 //!
 //! What a second column cannot stand in for is refused, with the reason: see [`Twin::hindrance`].
 
-use super::{Answer, Pieces, Whole, column_type};
+use super::{
+    Answer, Pieces, Whole, column_type,
+    definition::{REFERENCES, renamed, renamed_reference, tail},
+};
 use crate::{
     ddl::{
         parse::{self, node::Token as Kind},
         rules::index_name::with_suffix,
+        scene::Known,
         types::{self, SqlType},
         volatility,
     },
@@ -185,38 +189,42 @@ impl Twin<'_> {
         Ok(Pieces { here: Vec::new(), before: after, at_once: swapped, findings, ..Pieces::default() })
     }
 
-    /// The second column, the trigger that writes it, and the rows that were there.
+    /// The second column, the rows that are there, the trigger that writes it, and the rows written in between.
     ///
-    /// CREATE TRIGGER waits for whoever writes the table, so from its COMMIT on no row is written without it, and what the batches
-    /// read is all that is left. ENABLE ALWAYS, since a session may be a replica.
+    /// The rows come before the trigger: one that cannot be converted stops the plan while no client has noticed anything. CREATE
+    /// TRIGGER waits for whoever writes the table, so from its COMMIT on no row is written without it, and the second filling finds
+    /// all that is left. ENABLE ALWAYS, since a session may be a replica.
     fn kept_in_step(&self) -> Result<Vec<String>, String> {
-        let (interim, old, sync) = (&self.interim, &self.column.name, &self.sync);
+        let (interim, old, sync, table) = (&self.interim, &self.column.name, &self.sync, &self.whole.table);
         let function = self.function();
-        let (value, settings, condition) = match &self.using {
-            None => (format!("new.{old}"), String::new(), format!("{interim} is null and {old} is not null")),
+        let value = self.using.clone().unwrap_or_else(|| old.to_string());
+        let (written, settings) = match &self.using {
+            None => (format!("new.{old}"), String::new()),
             Some(using) => {
-                let path: Vec<String> =
-                    self.whole.statement.search_path.iter().map(ToString::to_string).collect();
-                let row = format!("(select {using} from (select (new).*) as {})", self.whole.table.name);
-                (row, format!(" set search_path = {}", path.join(", ")), format!("{interim} is null"))
+                let path = &self.whole.statement.search_path;
+                let path: Vec<String> = path.iter().map(ToString::to_string).collect();
+                let row = format!("(select {using} from (select (new).*) as {})", table.name);
+                (row, format!(" set search_path = {}", path.join(", ")))
             }
         };
-        let body = format!("begin new.{interim} := {value}; return new; end");
+        let body = format!("begin new.{interim} := {written}; return new; end");
         if body.contains("$sync$") {
             return Err("its USING holds a text that ends our function".into());
         }
-        let filled = self.using.clone().unwrap_or_else(|| old.to_string());
+        let fill = |condition: String| format!("update {table} set {interim} = {value} where {condition}");
+        // As texts, since not every type has an equality.
+        let differs = format!("{interim}::text is distinct from (({value})::{})::text", self.new_type);
         Ok(vec![
             self.whole.statement_of(&format!("add column {interim} {}", self.new_type)),
+            fill(format!("{interim} is null and {old} is not null")),
             format!(
                 "create function {function}() returns trigger language plpgsql{settings} as $sync${body}$sync$"
             ),
             format!(
-                "create trigger {sync} before insert or update on {} for each row execute function {function}()",
-                self.whole.table
+                "create trigger {sync} before insert or update on {table} for each row execute function {function}()"
             ),
             self.whole.statement_of(&format!("enable always trigger {sync}")),
-            format!("update {} set {interim} = {filled} where {condition}", self.whole.table),
+            fill(differs),
         ])
     }
 
@@ -279,8 +287,17 @@ impl Twin<'_> {
             }
         }
         for (child, name, definition) in scene.referrers(table) {
-            let definition = renamed_reference(&definition, self.name(), &self.interim)?;
-            foreign.extend(definition.map(|definition| (child, Ident::new(name), definition)));
+            let Some(definition) = renamed_reference(&definition, self.name(), &self.interim)? else {
+                continue;
+            };
+            if !matches!(scene.relation(child), Known::Live(child) if child.kind == TableKind::Plain && !child.is_partition)
+            {
+                return Err(format!(
+                    "the foreign key {name} of {}, which is partitioned, refers to it",
+                    child.plain()
+                ));
+            }
+            foreign.push((child, Ident::new(name), definition));
         }
         for (on, name, definition) in foreign {
             made.extend(swapped_foreign_key(on, &name, &definition));
@@ -327,18 +344,6 @@ impl Twin<'_> {
     }
 }
 
-const REFERENCES: &str = " REFERENCES ";
-
-/// A foreign key to the second column; `None` when it is not to the old one.
-fn renamed_reference(definition: &str, column: &str, interim: &Ident) -> Result<Option<String>, String> {
-    let unread = || format!("{definition} could not be read");
-    let from = definition.find(REFERENCES).ok_or_else(unread)?;
-    let open = definition[from..].find('(').map(|at| from + at + 1).ok_or_else(unread)?;
-    let close = definition[open..].find(')').map(|at| open + at).ok_or_else(unread)?;
-    let columns = renamed(&definition[open..close], column, interim)?;
-    Ok(columns.map(|columns| format!("{}{columns}{}", &definition[..open], &definition[close..])))
-}
-
 /// The new foreign key is proved before the old one goes; each by itself, so that the swap locks one table only.
 fn swapped_foreign_key(table: &TableName, name: &Ident, definition: &str) -> [String; 3] {
     let interim = interim_of(name);
@@ -365,152 +370,5 @@ fn attributes(key: &Constraint) -> &'static str {
     }
 }
 
-/// What follows the table's name in a definition of an index.
-fn tail(definition: &str) -> Option<&str> {
-    let tokens = parse::tokens(definition).ok()?;
-    let using = tokens.iter().find(|token| token.kind == Kind::Using)?;
-    definition.get(using.start..)
-}
-
-/// A definition as the server writes it, with another name for a column; `None` when the column is not in it.
-///
-/// Names are told from columns by what stands beside them: a function has a bracket after it, a type a `::` before it, an operator
-/// class or collation the column itself. Such a name that is also the column's is not guessed at.
-fn renamed(definition: &str, column: &str, interim: &Ident) -> Result<Option<String>, String> {
-    let tokens = parse::tokens(definition).map_err(|_| format!("{definition} could not be read"))?;
-    let quoted = Ident::new(column).to_string();
-    let mut text = definition.to_owned();
-    let mut found = false;
-    for (at, token) in tokens.iter().enumerate().rev() {
-        let word = &definition[token.start..token.end];
-        if word != quoted && word != column {
-            continue;
-        }
-        let before = at.checked_sub(1).map(|at| tokens[at].kind);
-        let stands_before = matches!(
-            before,
-            Some(
-                Kind::Typecast | Kind::Collate | Kind::Ident | Kind::Ascii41 | Kind::Ascii46 | Kind::Ascii93
-            )
-        );
-        let is_call = tokens.get(at + 1).is_some_and(|next| next.kind == Kind::Ascii40);
-        if stands_before || is_call {
-            return Err(format!("`{column}` means more than the column in: {definition}"));
-        }
-        text.replace_range(token.start..token.end, &interim.to_string());
-        found = true;
-    }
-    Ok(found.then_some(text))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::{Ident, renamed};
-    use crate::{
-        ddl::tests::{live, on_live, told},
-        facts::{ConstraintKind, ServerFacts},
-    };
-
-    /// [`live`], with keys, a CHECK, a default and a comment on `spare`.
-    fn facts() -> ServerFacts {
-        let mut facts = live();
-        let spare = facts.tables.iter_mut().find(|table| table.name.name.as_str() == "spare").unwrap();
-        spare.indexes = vec![
-            crate::ddl::tests::index("spare_a", "spare", false, true, None),
-            crate::ddl::tests::index("spare_pkey", "spare", true, true, Some("spare_pkey")),
-        ];
-        let mut key = crate::ddl::tests::constraint("spare_pkey", ConstraintKind::PrimaryKey, None);
-        key.definition = "PRIMARY KEY (id)".into();
-        let mut check = crate::ddl::tests::constraint("spare_a_check", ConstraintKind::Check, None);
-        check.definition = "CHECK ((a > 0))".into();
-        spare.constraints = vec![check, key];
-        spare.columns[1].default = Some("5".into());
-        spare.columns[1].besides = vec!["comment on column public.spare.a is 'x'".into()];
-        facts
-    }
-
-    #[test]
-    fn a_second_column_gets_all_that_the_old_one_has() {
-        let expected = [
-            "brief, ACCESS EXCLUSIVE spare: alter table \"public\".\"spare\" add column \"a__new\" bigint",
-            "catalog, no lock: create function \"public\".\"spare_a_sync\"() returns trigger language plpgsql as $sync$begin new.\"a__new\" := new.\"a\"; return new; end$sync$",
-            "brief, SHARE ROW EXCLUSIVE spare: create trigger \"spare_a_sync\" before insert or update on \"public\".\"spare\" for each row execute function \"public\".\"spare_a_sync\"()",
-            "brief, SHARE ROW EXCLUSIVE spare: alter table \"public\".\"spare\" enable always trigger \"spare_a_sync\"",
-            "backfill, ROW EXCLUSIVE spare: update \"public\".\"spare\" set \"a__new\" = \"a\" where \"a__new\" is null and \"a\" is not null",
-            "brief, ACCESS EXCLUSIVE spare: alter table \"public\".\"spare\" add constraint \"spare_a_check__new\" CHECK ((\"a__new\" > 0)) NOT VALID",
-            "validate, SHARE UPDATE EXCLUSIVE spare: alter table \"public\".\"spare\" validate constraint \"spare_a_check__new\"",
-            "concurrent, SHARE UPDATE EXCLUSIVE spare: create index concurrently \"spare_a__new\" on \"public\".\"spare\" USING btree (\"a__new\")",
-            "brief, ACCESS EXCLUSIVE spare: drop trigger \"spare_a_sync\" on \"public\".\"spare\";\n\
-             alter table \"public\".\"spare\" drop column \"a\";\n\
-             alter table \"public\".\"spare\" rename column \"a__new\" to \"a\";\n\
-             alter table \"public\".\"spare\" alter column \"a\" set default 5;\n\
-             alter table \"public\".\"spare\" rename constraint \"spare_a_check__new\" to \"spare_a_check\";\n\
-             alter index \"public\".\"spare_a__new\" rename to \"spare_a\";\n\
-             comment on column public.spare.a is 'x';\n\
-             drop function \"public\".\"spare_a_sync\"()",
-        ];
-        let steps = told("alter table spare alter a type bigint", Some(&facts()));
-        assert_eq!(steps[..expected.len()], expected);
-        assert!(!steps.iter().any(|line| line.starts_with("blocking")), "{steps:#?}");
-        assert!(steps.contains(&"warning DDL_COLUMN_LAST".to_owned()), "{steps:#?}");
-    }
-
-    #[test]
-    fn a_key_is_handed_over_before_the_name() {
-        let steps = told("alter table spare alter id type bigint", Some(&facts()));
-        let swap = steps.iter().find(|step| step.contains("drop column")).unwrap();
-        let (key, name) =
-            (swap.find("primary key using index").unwrap(), swap.find("rename column").unwrap());
-        assert!(key < name && steps.iter().any(|step| step.contains("set not null")), "{steps:#?}");
-    }
-
-    #[test]
-    fn using_is_asked_of_the_row_that_is_written() {
-        let steps = told("alter table spare alter b type int using length(b::text) + a", Some(&facts()));
-        assert!(
-            steps[1].contains("set search_path = \"public\" as $sync$begin new.\"b__new\" := (select length(b::text) + a from (select (new).*) as \"spare\"); return new; end$sync$"),
-            "{steps:#?}"
-        );
-    }
-
-    #[test]
-    fn what_a_second_column_cannot_stand_in_for_is_refused() {
-        for sql in [
-            "alter table p alter a type bigint",
-            "alter table s alter b type bigint",
-            "alter table t alter a type bigint",
-            "alter table spare alter a type uuid",
-            "alter table spare alter a type timestamptz using now()",
-            "alter table spare alter a type text using a::timestamptz::text",
-            "alter table spare alter a type bigint using random()::int",
-            "alter table spare alter a type bigint, alter a set default 5",
-            "create index i on spare (a); alter table spare alter a type bigint",
-            "alter table spare alter a set default 6; alter table spare alter a type bigint",
-        ] {
-            let told = told(sql, Some(&facts()));
-            assert!(told.contains(&"blocking DDL_NO_RULE".to_owned()), "{sql}: {told:#?}");
-        }
-    }
-
-    #[test]
-    fn a_default_taken_away_before_stays_away() {
-        let steps = told(
-            "alter table spare alter a drop default; alter table spare alter a type text; alter table spare alter a set default 'x'",
-            Some(&facts()),
-        );
-        let swap = steps.iter().find(|step| step.contains("drop column")).unwrap();
-        assert!(!swap.contains("set default"), "{swap}");
-        assert!(!on_live("alter table x alter a type bigint, alter b type bigint").is_empty());
-    }
-
-    #[test]
-    fn a_name_that_may_be_no_column_is_not_guessed_at() {
-        let interim = Ident::new("n");
-        let with = |definition: &str| renamed(definition, "text", &interim);
-        assert_eq!(with("CHECK ((text > 'text'))").unwrap().unwrap(), "CHECK ((\"n\" > 'text'))");
-        assert_eq!(with("CHECK ((a > 0))").unwrap(), None);
-        for definition in ["CHECK (((a)::text > 'x'))", "USING btree (a text)", "CHECK ((text(a) > 0))"] {
-            with(definition).unwrap_err();
-        }
-    }
-}
+mod tests;

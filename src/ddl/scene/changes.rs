@@ -20,7 +20,7 @@ pub(super) struct Changes {
     columns: BTreeMap<String, Option<ColumnNow>>,
     constraints: BTreeMap<String, Option<ConstraintNow>>,
     /// Key columns of indexes made here; `None` for an expression.
-    indexes: BTreeMap<String, Vec<Option<String>>>,
+    pub(super) indexes: BTreeMap<String, Vec<Option<String>>>,
     /// The UPDATE that took the NULLs out of a column.
     filled: BTreeMap<String, String>,
     /// Columns whose default was set (`true`) or taken away.
@@ -201,41 +201,6 @@ impl<'a> Scene<'a> {
                 .any(|(_, changes)| changes.constraints.get(name).is_some_and(Option::is_some))
     }
 
-    /// The key columns of an index, seen or made here; `None` for an expression among them.
-    pub fn index_columns(&self, table: &TableName, index: &str) -> Option<Vec<String>> {
-        let made = self.changes.get(table).and_then(|changes| changes.indexes.get(index));
-        if let Some(columns) = made {
-            return columns.iter().cloned().collect();
-        }
-        let seen = self.live_table(table)?.indexes.iter().find(|known| known.name.as_str() == index)?;
-        Some(seen.columns.iter().map(|column| column.as_str().to_owned()).collect())
-    }
-
-    /// Whether an index, seen or made here, has the column.
-    pub fn is_indexed(&self, table: &TableName, column: &str) -> bool {
-        let live = self.live_table(table).into_iter().flat_map(|table| &table.indexes);
-        let seen = live
-            .filter(|index| {
-                !self.dropped.contains(&TableName { schema: table.schema.clone(), name: index.name.clone() })
-            })
-            .any(|index| {
-                index.columns.iter().any(|known| known.as_str() == column)
-                    || mentions(index_tail(&index.definition), column)
-            });
-        let made = self.changes.get(table).into_iter().flat_map(|changes| changes.indexes.values());
-        seen || made.flatten().any(|known| known.as_deref().is_none_or(|known| known == column))
-    }
-
-    /// Whether an expression or predicate of an index, seen or made here, may have the column: the server then builds it anew with
-    /// every change of the column's type, also with one that leaves the rows as they are (measured on 15 to 18).
-    pub fn is_in_expression(&self, table: &TableName, column: &str) -> bool {
-        let seen = self.live_table(table).into_iter().flat_map(|table| &table.indexes);
-        let made = self.changes.get(table).into_iter().flat_map(|changes| changes.indexes.values());
-        seen.filter(|index| !index.plain && !self.has_lost(table, &index.name))
-            .any(|index| mentions(index_tail(&index.definition), column))
-            || made.flatten().any(Option::is_none)
-    }
-
     /// The views that use a column and are not dropped by this plan.
     pub fn views_of(&self, table: &TableName, column: &str) -> Vec<&'a TableName> {
         let used = self.live.into_iter().flat_map(|live| &live.viewed_columns);
@@ -264,7 +229,7 @@ impl<'a> Scene<'a> {
         found
     }
 
-    fn live_table(&self, table: &TableName) -> Option<&'a Table> {
+    pub(super) fn live_table(&self, table: &TableName) -> Option<&'a Table> {
         match self.relation(table) {
             Known::Live(table) => Some(table),
             _ => None,
@@ -303,7 +268,7 @@ impl<'a> Scene<'a> {
             NodeEnum::DropStmt(drop) if drop.remove_type() == node::ObjectType::ObjectIndex => {
                 for (schema, name) in super::dropped_names(drop) {
                     let index = self.resolve(&schema, &name, path);
-                    for changes in self.changes.values_mut() {
+                    if let Some(changes) = self.changes_with_index(&index) {
                         changes.indexes.remove(index.name.as_str());
                     }
                     self.dropped.insert(index);
@@ -337,11 +302,11 @@ impl<'a> Scene<'a> {
                 changes.constraints.insert(to, now);
             }
             node::ObjectType::ObjectIndex => {
-                let from = table.name.as_str().to_owned();
-                for changes in self.changes.values_mut() {
-                    if let Some(columns) = changes.indexes.remove(&from) {
-                        changes.indexes.insert(to.clone(), columns);
-                    }
+                // By now it is known by its new name.
+                let renamed = TableName { schema: table.schema.clone(), name: Ident::new(to.as_str()) };
+                let Some(changes) = self.changes_with_index(&renamed) else { return };
+                if let Some(columns) = changes.indexes.remove(table.name.as_str()) {
+                    changes.indexes.insert(to, columns);
                 }
             }
             _ => {}
@@ -493,17 +458,4 @@ fn not_null_test(tree: &NodeEnum) -> Option<String> {
 fn says_not_null(item: &node::Node) -> bool {
     matches!(&item.node, Some(NodeEnum::Constraint(constraint))
         if matches!(constraint.contype(), ConstrType::ConstrNotnull | ConstrType::ConstrPrimary))
-}
-
-/// Whether a definition has the column's name as a word; it may be another thing's.
-fn mentions(definition: &str, column: &str) -> bool {
-    let quoted = Ident::new(column).to_string();
-    definition
-        .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '"')))
-        .any(|word| word == column || word == quoted)
-}
-
-/// What comes after the table's name in an index definition.
-fn index_tail(definition: &str) -> &str {
-    definition.split_once(" USING ").map_or(definition, |(_, tail)| tail)
 }
