@@ -71,7 +71,6 @@ fn every_way_has_its_page() {
 }
 
 #[test]
-#[ignore = "the page is written by scripts/prove ddl, which runs next"]
 fn the_ddl_matrix_has_every_form() {
     let page = fs::read_to_string(root().join(matrix::PAGE)).unwrap_or_default();
     let stale = matrix::stale(&page, &ddl::forms());
