@@ -1,6 +1,7 @@
 //! Types as the grammar gives them: which are built in, and which changes between two leave the rows as they are.
 
 use super::parse::{self, NodeEnum, node};
+use crate::pg::name::Ident;
 
 /// A type with its modifiers: `numeric(10,2)` is `numeric`, `[10, 2]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,16 @@ impl SqlType {
             NodeEnum::TypeCast(cast) => SqlType::of(cast.type_name.as_ref()?),
             _ => None,
         }
+    }
+
+    /// As SQL writes it.
+    pub fn text(&self) -> String {
+        let schema = self.schema.as_ref().map(|schema| format!("{}.", Ident::new(schema.as_str())));
+        let modifiers: Vec<String> = self.modifiers.iter().map(ToString::to_string).collect();
+        let modifiers =
+            if modifiers.is_empty() { String::new() } else { format!("({})", modifiers.join(", ")) };
+        let brackets = if self.array { "[]" } else { "" };
+        format!("{}{}{modifiers}{brackets}", schema.unwrap_or_default(), Ident::new(self.name.as_str()))
     }
 
     /// Whether it comes with the server or a known extension, and so is no domain.

@@ -273,26 +273,22 @@ impl Rows<'_> {
 
 /// The key by which a table's rows are walked: the primary one, else a unique one that cannot be NULL.
 fn key(table: &Table, scene: &Scene) -> Option<Vec<KeyColumn>> {
-    let kept = |name: &Ident| match &table.indexes.iter().find(|index| index.name == *name)?.constraint {
-        Some(constraint) => scene.constraint(&table.name, constraint.as_str()).map(|_| ()),
-        None => Some(()),
-    };
-    let mut usable: Vec<_> = table
+    let type_of = |column: &str| scene.type_text(&table.name, column);
+    let text = |column: &Ident| column.as_str().to_owned();
+    let seen = table
         .indexes
         .iter()
         .filter(|index| index.unique && index.valid && index.plain && !index.columns.is_empty())
-        .filter(|index| {
-            index.definition.contains(" USING btree ") && (!index.primary || kept(&index.name).is_some())
-        })
-        .filter(|index| index.columns.iter().all(|column| scene.is_not_null(&table.name, column.as_str())))
-        .collect();
-    usable.sort_by_key(|index| (!index.primary, index.columns.len()));
-    let column = |name: &Ident| {
-        let known = table.columns.iter().find(|column| column.name == *name)?;
-        let is_there = scene.has_column(&table.name, name.as_str()) == Some(true);
-        is_there.then(|| KeyColumn { name: name.clone(), type_name: known.type_name.clone() })
+        .filter(|index| index.definition.contains(" USING btree ") && scene.is_as_made(&table.name, index))
+        .map(|index| (index.primary, index.columns.iter().map(text).collect::<Vec<String>>()));
+    let made = scene.made_keys(&table.name);
+    let is_proved = |columns: &[String]| {
+        columns.iter().all(|column| scene.is_not_null(&table.name, column) && type_of(column).is_some())
     };
-    usable.first()?.columns.iter().map(column).collect()
+    let mut usable: Vec<_> = seen.chain(made).filter(|(_, columns)| is_proved(columns)).collect();
+    usable.sort_by_key(|(is_primary, columns)| (!is_primary, columns.len()));
+    let column = |name: &String| Some(KeyColumn { name: Ident::new(name), type_name: type_of(name)? });
+    usable.first()?.1.iter().map(column).collect()
 }
 
 /// `where id = 5`: the key's every column is held to a value.
@@ -405,6 +401,22 @@ mod tests {
         let backfill = result.statements[0].backfill.clone().unwrap();
         assert_eq!(backfill.key[0].name.as_str(), "id");
         (backfill.head, backfill.tail)
+    }
+
+    #[test]
+    fn the_key_is_the_one_that_is_there_by_then() {
+        let key = |sql: &str| {
+            let sql = format!("{sql}; update words set tx = 'x'");
+            let result = rewrite(&[SqlFile::new("a.sql", sql)], Some(&live()));
+            let last = result.statements.last().and_then(|step| step.backfill.clone());
+            last.map(|last| format!("{} {}", last.key[0].name.as_str(), last.key[0].type_name))
+        };
+        assert_eq!(key("select 1").unwrap(), "id integer");
+        assert_eq!(key("alter table words alter id type bigint").unwrap(), "id \"int8\"");
+        let remade = "alter table words rename id to old; alter table words add column id uuid";
+        assert_eq!(key(remade), None);
+        let with_key = "alter table words alter n set not null; alter table words drop constraint words_pkey, add primary key (n)";
+        assert_eq!(key(with_key).unwrap(), "n integer");
     }
 
     #[test]

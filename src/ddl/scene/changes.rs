@@ -43,6 +43,8 @@ pub(in crate::ddl) struct ConstraintNow {
     pub validated: bool,
     /// The column that it says is not NULL, if it is of that form.
     pub not_null_of: Option<String>,
+    /// The columns of a key made here; those of one that was seen are its index's.
+    pub key: Vec<String>,
     /// The other table of a foreign key.
     pub references: Option<TableName>,
     /// `pg_get_constraintdef`, when it was seen on the database.
@@ -108,6 +110,14 @@ impl<'a> Scene<'a> {
             Some(now) if now.as_ref()?.sql_type.is_some() => now.as_ref()?.sql_type.clone(),
             _ => SqlType::parse(&self.live_column(table, column)?.type_name),
         }
+    }
+
+    /// A column's type as SQL writes it, as it is now.
+    pub fn type_text(&self, table: &TableName, column: &str) -> Option<String> {
+        let now = self.column_type(table, column)?;
+        let seen = self.live_column(table, column).map(|seen| &seen.type_name);
+        let same = seen.filter(|seen| SqlType::parse(seen).as_ref() == Some(&now));
+        (self.has_column(table, column) == Some(true)).then(|| same.cloned().unwrap_or_else(|| now.text()))
     }
 
     /// A column as it was seen on the database.
@@ -292,6 +302,12 @@ impl<'a> Scene<'a> {
                 let sql_type = self.column_type(&table, &from);
                 let not_null = Some(self.is_not_null(&table, &from));
                 let changes = self.changes.entry(table).or_default();
+                for now in changes.constraints.values_mut().flatten() {
+                    let names = now.key.iter_mut().chain(now.not_null_of.iter_mut());
+                    names.filter(|name| **name == from).for_each(|name| to.clone_into(name));
+                }
+                let indexed = changes.indexes.values_mut().flatten().flatten();
+                indexed.filter(|name| **name == from).for_each(|name| to.clone_into(name));
                 changes.columns.insert(from, None);
                 changes.columns.insert(to, Some(ColumnNow { sql_type, not_null }));
             }
@@ -387,20 +403,22 @@ impl<'a> Scene<'a> {
             }
             _ => None,
         };
-        let columns = match kind {
-            ConstraintKind::PrimaryKey if !constraint.indexname.is_empty() => {
+        let key = match kind {
+            ConstraintKind::PrimaryKey | ConstraintKind::Unique if !constraint.indexname.is_empty() => {
                 self.index_columns(table, &constraint.indexname).unwrap_or_default()
             }
-            ConstraintKind::PrimaryKey => parse::strings(&constraint.keys),
-            ConstraintKind::NotNull => not_null_of.iter().cloned().collect(),
+            ConstraintKind::PrimaryKey | ConstraintKind::Unique => parse::strings(&constraint.keys),
             _ => Vec::new(),
         };
-        for column in columns {
-            let sql_type = self.column_type(table, &column);
-            self.set_column(table, &column, Some(ColumnNow { sql_type, not_null: Some(true) }));
+        let proved = if kind == ConstraintKind::PrimaryKey { key.as_slice() } else { not_null_of.as_slice() };
+        if kind != ConstraintKind::Check {
+            for column in proved {
+                let sql_type = self.column_type(table, column);
+                self.set_column(table, column, Some(ColumnNow { sql_type, not_null: Some(true) }));
+            }
         }
         if !constraint.conname.is_empty() {
-            let now = ConstraintNow { kind, validated, not_null_of, references, definition: None };
+            let now = ConstraintNow { kind, validated, not_null_of, key, references, definition: None };
             let changes = self.changes.entry(table.clone()).or_default();
             changes.constraints.insert(constraint.conname.clone(), Some(now));
         }
@@ -438,6 +456,7 @@ fn as_seen(known: &Constraint) -> ConstraintNow {
         kind: known.kind,
         validated: known.validated,
         not_null_of,
+        key: Vec::new(),
         references: known.references.clone(),
         definition: Some(known.definition.clone()),
     }

@@ -1,7 +1,11 @@
 //! Indexes of tables in use, as they are after the statements so far.
 
 use super::{Scene, changes::Changes};
-use crate::pg::name::{Ident, TableName};
+use crate::{
+    ddl::types::SqlType,
+    facts::{ConstraintKind, Index},
+    pg::name::{Ident, TableName},
+};
 
 impl Scene<'_> {
     /// The key columns of an index, seen or made here; `None` for an expression among them.
@@ -37,6 +41,27 @@ impl Scene<'_> {
         seen.filter(|index| !index.plain && !self.has_lost(table, &index.name))
             .any(|index| mentions(index_tail(&index.definition), column))
             || made.flatten().any(Option::is_none)
+    }
+
+    /// Whether an index is what it was when it was seen: it, its constraint and its columns are there and the same.
+    pub fn is_as_made(&self, table: &TableName, index: &Index) -> bool {
+        let is_seen = |constraint: &Ident| {
+            self.constraint(table, constraint.as_str()).is_some_and(|now| now.definition.is_some())
+        };
+        let is_kept = index.constraint.as_ref().is_none_or(is_seen) && !self.has_lost(table, &index.name);
+        let is_same = |column: &Ident| {
+            let seen =
+                self.live_column(table, column.as_str()).and_then(|seen| SqlType::parse(&seen.type_name));
+            self.has_column(table, column.as_str()) == Some(true)
+                && self.column_type(table, column.as_str()) == seen
+        };
+        is_kept && index.columns.iter().all(is_same)
+    }
+
+    /// The keys made here: whether it is the primary one, and its columns.
+    pub fn made_keys(&self, table: &TableName) -> Vec<(bool, Vec<String>)> {
+        let keys = self.constraints(table).into_iter().filter(|(_, now)| !now.key.is_empty());
+        keys.map(|(_, now)| (now.kind == ConstraintKind::PrimaryKey, now.key)).collect()
     }
 
     /// What was done to the table of an index that was made here.
