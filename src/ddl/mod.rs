@@ -35,7 +35,7 @@ mod volatility;
 use crate::{
     error::Error,
     facts::ServerFacts,
-    finding::{Finding, Place, Severity},
+    finding::{Finding, Place, Severity, any_blocking},
     pg::name::Ident,
 };
 use fold::Unit;
@@ -217,8 +217,8 @@ fn online(statement: &source::Statement, scene: &mut Scene, depth: u32) -> rules
     }
 }
 
-/// Statements that run in one transaction, all of them brief. What clients would notice of each is for the recipe to say, since
-/// they see the end only.
+/// Statements that run in one transaction. What clients would notice of each is for the recipe to say, since they see the end
+/// only. One that is no matter of a moment stops the plan: left out, it would leave what was begun before it half done.
 fn in_one_transaction(statements: &[source::Statement], scene: &mut Scene, depth: u32) -> rules::Outcome {
     let mut outcome = rules::Outcome::default();
     for statement in statements {
@@ -227,7 +227,17 @@ fn in_one_transaction(statements: &[source::Statement], scene: &mut Scene, depth
         let blocking = one.findings.into_iter().filter(|finding| finding.severity == Severity::Blocking);
         outcome.findings.extend(blocking);
     }
-    outcome.steps = together::at_once(outcome.steps).into_iter().collect();
+    let joined = together::at_once(outcome.steps);
+    if let (None, Some(first), false) = (&joined, statements.first(), any_blocking(&outcome.findings)) {
+        outcome.findings.push(Finding {
+            code: "DDL_NO_RULE".into(),
+            severity: Severity::Blocking,
+            place: first.place.clone(),
+            what: "its last part must run in one transaction, and takes longer than others can be made to wait".into(),
+            help: "Write the statement in parts that can run one after the other, or use a blue-green migration.".into(),
+        });
+    }
+    outcome.steps = joined.into_iter().collect();
     outcome
 }
 
@@ -242,7 +252,7 @@ fn under_views(statement: &source::Statement, scene: &mut Scene) -> rules::Outco
         outcome.steps.extend(one.steps);
         outcome.findings.extend(one.findings);
     }
-    if !brief && !crate::finding::any_blocking(&outcome.findings) {
+    if !brief && !any_blocking(&outcome.findings) {
         outcome.findings.push(Finding {
             code: "DDL_FAILS".into(),
             severity: Severity::Blocking,

@@ -358,6 +358,20 @@ fn nothing_is_scanned_rewritten_or_built_while_others_wait() {
 }
 
 #[test]
+fn what_cannot_run_in_one_transaction_stops_the_plan() {
+    let facts = live();
+    let in_one = |sql: &str| {
+        let (statements, _) = super::source::statements(&SqlFile::new("a.sql", sql)).ok().unwrap();
+        super::in_one_transaction(&statements, &mut super::Scene::new(Some(&facts)), 0)
+    };
+    let brief = in_one("alter table public.t add column n int; alter table public.t alter a set default 5");
+    assert_eq!((brief.steps.len(), any_blocking(&brief.findings)), (1, false));
+    let long = in_one("alter table public.t add column n int; create index i on public.t (a)");
+    assert_eq!((long.steps.len(), any_blocking(&long.findings)), (0, true));
+    assert!(in_one("").findings.is_empty());
+}
+
+#[test]
 fn every_form_without_a_rule_stops_the_plan() {
     let facts = live();
     let cases = [
