@@ -6,7 +6,7 @@ use super::{
     source::Statement,
 };
 use crate::pg::name::TableName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 mod constraint;
 
@@ -25,74 +25,108 @@ pub(super) enum Unit {
     ConstraintGap { drop: Box<Statement>, add_place: crate::finding::Place, between: crate::finding::Place },
 }
 
+/// How far apart two statements may be and still be one change, counted in statements. What comes later is read when it is
+/// needed: all trees of 100,000 lines at once took 260 MB.
+const REACH: usize = 2000;
+
 /// Cuts statements that name several indexes, and pairs DROP INDEX with the CREATE INDEX that follows.
-pub(super) fn units(statements: Vec<Statement>) -> Vec<Unit> {
-    let mut statements: Vec<Option<Statement>> =
-        statements.into_iter().flat_map(drop_index::one_by_one).map(Some).collect();
-    let created = indexes_created(&statements);
-    let mut units = Vec::new();
-    let mut swaps: Vec<(usize, Unit)> = Vec::new();
-    for at in 0..statements.len() {
-        if let Some(found) = swaps.iter().position(|(place, _)| *place == at) {
-            units.push(swaps.swap_remove(found).1);
-            continue;
-        }
-        let Some(statement) = statements[at].take() else { continue };
-        match constraint::pair(&statement, &statements[at + 1..]) {
-            constraint::Pair::None => {}
-            constraint::Pair::Swap { add, both } => {
-                if let Some(added) = statements[at + 1 + add].take() {
-                    let drop = Box::new(statement);
-                    swaps.push((at + 1 + add, Unit::Constraint { drop, add: Box::new(added), both }));
-                }
-                continue;
+pub(super) fn units(statements: impl Iterator<Item = Statement>) -> impl Iterator<Item = Unit> {
+    Units {
+        unread: statements.flat_map(drop_index::one_by_one).fuse(),
+        ahead: VecDeque::new(),
+        next: 0,
+        created: BTreeMap::new(),
+        swaps: Vec::new(),
+    }
+}
+
+struct Units<Statements> {
+    unread: Statements,
+    /// The next statements; `None` where a unit took one.
+    ahead: VecDeque<Option<Statement>>,
+    /// The number of the first of them, counted from the plan's first.
+    next: usize,
+    /// Where each index name is given to a new index: looking through all statements for each DROP INDEX took 100,000 lines
+    /// of SQL from 2 seconds to 12.
+    created: BTreeMap<String, Vec<usize>>,
+    /// What runs in the place of a later statement, by its number.
+    swaps: Vec<(usize, Unit)>,
+}
+
+impl<Statements: Iterator<Item = Statement>> Iterator for Units<Statements> {
+    type Item = Unit;
+
+    fn next(&mut self) -> Option<Unit> {
+        loop {
+            self.read_ahead();
+            let statement = self.ahead.pop_front()?;
+            let at = self.next;
+            self.next += 1;
+            if let Some(found) = self.swaps.iter().position(|(place, _)| *place == at) {
+                return Some(self.swaps.swap_remove(found).1);
             }
-            constraint::Pair::Apart { add_place, between } => {
-                units.push(Unit::ConstraintGap { drop: Box::new(statement), add_place, between });
-                continue;
-            }
-        }
-        let made = |name: &str| {
-            created.get(name).into_iter().flatten().filter(|made| **made > at).map(|made| made - at - 1)
-        };
-        match pair(&statement, &statements[at + 1..], made) {
-            Pair::None => units.push(Unit::One(Box::new(statement))),
-            Pair::Apart { create, between } => {
-                let place = |nth: usize| statements[at + 1 + nth].as_ref().map(|one| one.place.clone());
-                match (place(create), place(between)) {
-                    (Some(create_place), Some(between)) => {
-                        units.push(Unit::Gap { drop: Box::new(statement), create_place, between });
-                    }
-                    _ => units.push(Unit::One(Box::new(statement))),
-                }
-            }
-            Pair::Swap { create, index } => {
-                if let Some(created) = statements[at + 1 + create].take() {
-                    let (drop, created) = (Box::new(statement), Box::new(created));
-                    swaps.push((at + 1 + create, Unit::Swap { drop, create: created, index }));
-                }
+            let Some(statement) = statement else { continue };
+            if let Some(unit) = self.unit(statement) {
+                return Some(unit);
             }
         }
     }
-    units
+}
+
+impl<Statements: Iterator<Item = Statement>> Units<Statements> {
+    fn read_ahead(&mut self) {
+        while self.ahead.len() <= REACH {
+            let Some(statement) = self.unread.next() else { return };
+            if let NodeEnum::IndexStmt(index) = &statement.tree {
+                let number = self.next + self.ahead.len();
+                self.created.entry(index.idxname.clone()).or_default().push(number);
+            }
+            self.ahead.push_back(Some(statement));
+        }
+    }
+
+    /// What a statement begins; `None` when it waits for its other half. `self.next` is the number of the one after it.
+    fn unit(&mut self, statement: Statement) -> Option<Unit> {
+        let (ahead, next) = (self.ahead.make_contiguous(), self.next);
+        match constraint::pair(&statement, ahead) {
+            constraint::Pair::None => {}
+            constraint::Pair::Swap { add, both } => {
+                let added = Box::new(ahead[add].take()?);
+                self.swaps
+                    .push((next + add, Unit::Constraint { drop: Box::new(statement), add: added, both }));
+                return None;
+            }
+            constraint::Pair::Apart { add_place, between } => {
+                return Some(Unit::ConstraintGap { drop: Box::new(statement), add_place, between });
+            }
+        }
+        let made = |name: &str| {
+            let numbers = self.created.get(name).into_iter().flatten();
+            numbers.filter_map(|made| made.checked_sub(next))
+        };
+        let drop = Box::new(statement);
+        match pair(&drop, ahead, made) {
+            Pair::None => Some(Unit::One(drop)),
+            Pair::Apart { create, between } => {
+                let place = |nth: usize| ahead[nth].as_ref().map(|one| one.place.clone());
+                Some(match (place(create), place(between)) {
+                    (Some(create_place), Some(between)) => Unit::Gap { drop, create_place, between },
+                    _ => Unit::One(drop),
+                })
+            }
+            Pair::Swap { create, index } => {
+                let created = Box::new(ahead[create].take()?);
+                self.swaps.push((next + create, Unit::Swap { drop, create: created, index }));
+                None
+            }
+        }
+    }
 }
 
 enum Pair {
     None,
     Swap { create: usize, index: TableName },
     Apart { create: usize, between: usize },
-}
-
-/// Where each index name is given to a new index: looking through all statements for each DROP INDEX took 100,000 lines of
-/// SQL from 2 seconds to 12.
-fn indexes_created(statements: &[Option<Statement>]) -> BTreeMap<String, Vec<usize>> {
-    let mut created: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (at, statement) in statements.iter().enumerate() {
-        if let Some(Statement { tree: NodeEnum::IndexStmt(index), .. }) = statement {
-            created.entry(index.idxname.clone()).or_default().push(at);
-        }
-    }
-    created
 }
 
 /// `made` gives the places in `after` where an index of a name is created.

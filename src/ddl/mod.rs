@@ -20,6 +20,7 @@ mod merge;
 pub mod parse;
 mod parts;
 mod psql;
+mod read_ahead;
 mod recipe;
 mod rules;
 mod scene;
@@ -36,11 +37,9 @@ use crate::{
     error::Error,
     facts::ServerFacts,
     finding::{Finding, Place, Severity, any_blocking},
-    pg::name::Ident,
 };
 use fold::Unit;
 use scene::Scene;
-use session::Setting;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use source::SqlFile;
@@ -52,28 +51,27 @@ pub use statement::{Online, Rewritten};
 /// The result depends on what `live` shows of partitions and indexes. A run that resumes must use the list it began with, not
 /// a new one made from a database that is halfway.
 pub fn rewrite(files: &[SqlFile], live: Option<&ServerFacts>) -> Rewritten {
-    let mut result = Rewritten::default();
-    let mut statements = Vec::new();
-    for file in files {
-        match source::statements(file) {
-            Ok((mut found, remarks)) => {
-                assign_search_paths(&mut found);
-                result.findings.extend(found.iter().filter_map(long_name::finding));
-                statements.extend(found);
-                result.findings.extend(remarks);
+    let mut result = read_ahead::each(files, |read| {
+        let mut of_files = Vec::new();
+        let mut first = None;
+        let statements = read.flat_map(|file| {
+            of_files.extend(file.findings);
+            if first.is_none() {
+                first = file.statements.first().map(|statement| statement.place.clone());
             }
-            Err(error) => result.findings.push(error.finding),
+            file.statements
+        });
+        let mut scene = Scene::new(live);
+        let mut done = rules::Outcome::default();
+        for unit in fold::units(statements) {
+            let outcome = of_unit(&unit, &mut scene);
+            done.steps.extend(outcome.steps);
+            done.findings.extend(outcome.findings);
         }
-    }
-    if live.is_none() && !statements.is_empty() {
-        result.findings.insert(0, offline(&statements[0].place));
-    }
-    let mut scene = Scene::new(live);
-    for unit in fold::units(statements) {
-        let outcome = of_unit(&unit, &mut scene);
-        result.statements.extend(outcome.steps);
-        result.findings.extend(outcome.findings);
-    }
+        let unseen = first.filter(|_| live.is_none()).map(|place| offline(&place));
+        let findings = unseen.into_iter().chain(of_files).chain(done.findings).collect();
+        Rewritten { statements: done.steps, findings }
+    });
     merge::columns(&mut result.statements);
     together::join(&mut result);
     number_duplicates(&mut result.statements);
@@ -262,18 +260,6 @@ fn under_views(statement: &source::Statement, scene: &mut Scene) -> rules::Outco
         });
     }
     outcome
-}
-
-/// Every file begins with the default path; SET in it holds until its end.
-fn assign_search_paths(statements: &mut [source::Statement]) {
-    let default = || vec![Ident::new("public")];
-    let mut path = default();
-    for statement in statements {
-        if let Some(Setting::SearchPath(changed)) = session::setting(&statement.tree) {
-            path = changed.unwrap_or_else(default);
-        }
-        statement.search_path.clone_from(&path);
-    }
 }
 
 fn offline(place: &Place) -> Finding {

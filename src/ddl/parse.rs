@@ -71,14 +71,10 @@ pub fn tokens(sql: &str) -> Result<Vec<Token>, SyntaxError> {
 /// # Errors
 /// When it is not valid SQL; the first error only, since the grammar stops there.
 pub fn parse(sql: &str) -> Result<Vec<Parsed>, SyntaxError> {
-    let result = match pg_query::parse(sql, 0) {
-        Ok(result) => result,
-        Err(error) if is_too_deep(&error) => return Err(too_deep(sql)),
-        Err(_) => return Err(syntax_error(sql)),
-    };
+    let statements = raw_statements(sql)?;
     let tokens = tokens(sql)?;
     let mut parsed = Vec::new();
-    for raw in result.protobuf.stmts {
+    for raw in statements {
         let Some(tree) = raw.stmt.and_then(|stmt| stmt.node) else { continue };
         let from = byte(raw.stmt_location);
         let limit = if raw.stmt_len == 0 { sql.len() } else { from + byte(raw.stmt_len) };
@@ -97,14 +93,30 @@ pub fn parse(sql: &str) -> Result<Vec<Parsed>, SyntaxError> {
     Ok(parsed)
 }
 
+fn raw_statements(sql: &str) -> Result<Vec<node::RawStmt>, SyntaxError> {
+    match pg_query::parse(sql, 0) {
+        Ok(result) => Ok(result.protobuf.stmts),
+        Err(error) if is_too_deep(&error) => Err(too_deep(sql)),
+        Err(_) => Err(syntax_error(sql)),
+    }
+}
+
+/// The trees of a text's statements, without their places, which cost a second reading.
+///
+/// # Errors
+/// As [`parse`].
+pub fn trees(sql: &str) -> Result<Vec<NodeEnum>, SyntaxError> {
+    Ok(raw_statements(sql)?.into_iter().filter_map(|raw| raw.stmt?.node).collect())
+}
+
 /// The tree of a text that must hold exactly one statement.
 ///
 /// # Errors
 /// When it does not parse or holds another number of statements.
 pub fn parse_one(sql: &str) -> Result<NodeEnum, SyntaxError> {
-    let mut parsed = parse(sql)?;
-    match (parsed.pop(), parsed.is_empty()) {
-        (Some(one), true) => Ok(one.tree),
+    let mut trees = trees(sql)?;
+    match (trees.pop(), trees.is_empty()) {
+        (Some(one), true) => Ok(one),
         _ => Err(SyntaxError::new("not exactly one statement", None)),
     }
 }

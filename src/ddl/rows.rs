@@ -1,6 +1,7 @@
 //! Every row of the catalogue of measured forms, with what is planned for it: `rows.txt` is the table.
 
-use super::{SqlFile, lock::Cost, rewrite, tests::live};
+use super::{Rewritten, SqlFile, lock::Cost, rewrite, tests::live};
+use crate::finding::{Severity, any_blocking};
 use std::collections::BTreeSet;
 
 const TABLE: &str = include_str!("rows.txt");
@@ -87,4 +88,35 @@ fn every_row_runs_or_is_refused_with_a_way_out() {
             assert!(!finding.help.is_empty(), "{} {finding:?}", row.number);
         }
     }
+}
+
+#[test]
+fn what_a_row_became_is_not_changed_again() {
+    let mut changed = String::new();
+    for row in rows() {
+        let plan = |sql: &str| rewrite(&[SqlFile::new("a.sql", sql)], Some(&live()));
+        let text = |result: &Rewritten| {
+            let lines: Vec<&str> = result.statements.iter().map(|step| step.sql.as_str()).collect();
+            lines.join(";\n")
+        };
+        let once = plan(row.sql);
+        if any_blocking(&once.findings) {
+            continue;
+        }
+        let again = plan(&text(&once));
+        let new: Vec<&str> = again
+            .findings
+            .iter()
+            .filter(|finding| finding.severity > Severity::Info)
+            .map(|finding| finding.code.as_str())
+            // What the one transaction of a swap hides from clients, its statements by themselves show.
+            .filter(|code| *code != "DDL_CLIENT_VISIBLE")
+            .filter(|code| !once.findings.iter().any(|before| before.code == *code))
+            .collect();
+        if text(&again) != text(&once) || !new.is_empty() {
+            changed +=
+                &format!("\n{} {}\n{}\n->\n{}\n{new:?}\n", row.number, row.sql, text(&once), text(&again));
+        }
+    }
+    assert!(changed.is_empty(), "these are planned otherwise the second time:\n{changed}");
 }

@@ -204,8 +204,8 @@ impl<'a> Scene<'a> {
             self.learn_block(statement);
         }
         for sql in ran.filter(|sql| *sql != statement.sql) {
-            for parsed in super::parse::parse(sql).unwrap_or_default() {
-                self.learn(&parsed.tree, &statement.search_path);
+            for tree in super::parse::trees(sql).unwrap_or_default() {
+                self.learn(&tree, &statement.search_path);
             }
         }
     }
