@@ -1,14 +1,16 @@
 //! The first copy: blue's schema and rows, brought to an empty green under one snapshot.
 //!
 //! In the order they are used: [`empty`] proves that green may be filled, [`schema`] clones blue's schema with the
-//! [`pg_dump`] it finds, [`deferred`] takes indexes and constraints away, [`rows`] copies, [`rebuild`] puts back what
-//! was taken, [`views`] fills materialized views, [`analyze`] gives the planner its statistics. [`made`] remembers what
+//! [`pg_dump`] it finds, [`deferred`] takes indexes and constraints away, [`rows`] copies, [`builds`] and [`rebuild`] put
+//! back what was taken, [`views`] fills materialized views, [`analyze`] gives the planner its statistics. [`made`] remembers what
 //! was created on green, so that exactly that can be dropped again.
 //!
 //! Everything here that writes on green first reads the lease `for key share` in the same transaction, and stops with
 //! [`crate::error::Kind::Lease`] when the epoch is no longer ours.
 
 pub mod analyze;
+pub mod builds;
+pub mod crew;
 pub mod deferred;
 pub mod empty;
 mod format;

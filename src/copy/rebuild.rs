@@ -37,21 +37,21 @@ pub struct RebuildSpec {
 
 /// One object to make.
 #[derive(Debug, Clone)]
-struct Job {
-    table: TableName,
+pub(super) struct Job {
+    pub(super) table: TableName,
     /// As the record names the table.
     table_key: String,
     name: Ident,
-    kind: DeferredKind,
+    pub(super) kind: DeferredKind,
     definition: String,
     table_bytes: u64,
-    partitioned: bool,
+    pub(super) partitioned: bool,
     depth: i32,
 }
 
 /// Part of making an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     /// All of it, or for a foreign key all but its proof.
     Make,
     /// The proof of a foreign key.
@@ -85,7 +85,7 @@ pub async fn rebuild(green: &ConnInfo, spec: RebuildSpec, ears: &Ears) -> Result
     Ok(made)
 }
 
-async fn open_session(green: &ConnInfo, spec: RebuildSpec) -> Result<Client> {
+pub(super) async fn open_session(green: &ConnInfo, spec: RebuildSpec) -> Result<Client> {
     let client = lease::session(green, "rebuild indexes", spec.epoch).await?;
     let kilobytes = (spec.memory_bytes / 1024 / spec.workers as u64).clamp(1024, i32::MAX as u64);
     client
@@ -95,7 +95,8 @@ async fn open_session(green: &ConnInfo, spec: RebuildSpec) -> Result<Client> {
     Ok(client)
 }
 
-async fn list(client: &Client, attempt: i32) -> Result<Vec<Job>> {
+/// What the attempt deferred and nobody built again, the biggest table's first.
+pub(super) async fn list(client: &Client, attempt: i32) -> Result<Vec<Job>> {
     let rows = client
         .query(LIST_DEFERRED, &[&attempt])
         .await
@@ -216,7 +217,14 @@ impl Job {
         });
     }
 
-    async fn run(&self, client: &Client, part: Part, spec: RebuildSpec, ears: &Ears) -> Result<()> {
+    /// Makes it, and marks it as made when that was all.
+    pub(super) async fn run(
+        &self,
+        client: &Client,
+        part: Part,
+        spec: RebuildSpec,
+        ears: &Ears,
+    ) -> Result<()> {
         tracing::debug!(object = self.label(), ?part, "rebuilding");
         lease::begin(client, spec.epoch).await?;
         let (make, prove) = self.parts();

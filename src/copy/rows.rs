@@ -4,7 +4,7 @@
 //! snapshot is gone with us, so the next attempt copies every table again; each is truncated first, hence nothing
 //! is ever there twice.
 
-use super::{lease, ledger::Ledger, lock_watch::LockWatch, pump::Counts, table::TableCopier};
+use super::{builds::Builds, lease, ledger::Ledger, lock_watch::LockWatch, pump::Counts, table::TableCopier};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::{Ears, Event};
 use crate::pg::{
@@ -26,7 +26,7 @@ const SPLIT_BYTES_MIN: u64 = 256 << 20;
 const YIELD_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// What to copy, and with what.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CopySpec {
     /// Where rows come from; must be a primary.
     pub blue: ConnInfo,
@@ -42,6 +42,8 @@ pub struct CopySpec {
     pub attempt: i32,
     /// The lease's epoch.
     pub epoch: i64,
+    /// Told of each table that is whole, to build its indexes.
+    pub builds: Arc<Builds>,
 }
 
 /// One table to copy.
@@ -278,6 +280,7 @@ async fn count_in(shared: &Shared, piece: &Piece, rows: u64, bytes: u64) -> Resu
             shared.ledger.finish(&piece.run.table.green, rows, bytes).await?;
         }
         shared.ears.tell(piece.run.progress(Stage::Done));
+        shared.spec.builds.is_whole(&piece.run.table.green);
     }
     Ok(())
 }

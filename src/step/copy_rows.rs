@@ -1,9 +1,10 @@
 //! Copy: a slot, and all rows as they were at its snapshot.
 
-use super::{Notes, Standing, Step, StepId, world::World};
+use super::{Notes, Standing, Step, StepId, rebuild_objects, world::World};
 use crate::copy::{
-    empty,
-    rows::{self, CopySpec, CopyTable},
+    builds::Builds,
+    deferred, empty,
+    rows::{self, CopySpec, CopyTable, CopyTotals},
 };
 use crate::error::{Doing, Kind, Result};
 use crate::event::Event;
@@ -11,7 +12,7 @@ use crate::pg::{lsn::Lsn, name::TableName, replication::ReplicationConn};
 use crate::plan::Side;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Creates the slot that green follows, copies every table under the snapshot it exported, and writes down where
 /// following begins.
@@ -21,7 +22,8 @@ use std::time::Duration;
 ///
 /// # Crash
 /// The progress row is written after the last table; without it the copy starts over with a new slot, and says so.
-/// Each table is emptied in the transaction that fills it, so nothing is there twice.
+/// Each table is emptied in the transaction that fills it, so nothing is there twice. Indexes of whole tables are built
+/// beside; what is not built when we end, `rebuild-objects` builds.
 #[derive(Debug, Clone)]
 pub struct CopyRows;
 
@@ -53,7 +55,8 @@ impl Step<World> for CopyRows {
     }
 
     fn title(&self) -> String {
-        "Create the slot and copy every table as of its snapshot".into()
+        "Create the slot, copy every table as of its snapshot, and build indexes of tables that are whole"
+            .into()
     }
 
     fn shows(&self) -> Vec<String> {
@@ -84,27 +87,26 @@ impl Step<World> for CopyRows {
         let slot = world.attempt.slot();
         world.prove_lease().await?;
         say_if_starting_over(world).await?;
+        // What an earlier copy built, and left when it was cut, would slow this one down.
+        let tables: Vec<TableName> = world.tables.iter().map(|table| table.green.clone()).collect();
+        deferred::defer(&world.green_info, &tables, world.attempt.number, world.epoch).await?;
         let mut conn = ReplicationConn::connect(&world.blue_info, "snapshot").await?;
         conn.drop_slot(&slot).await?;
         let created = conn.create_slot(&slot, SLOT_DEADLINE).await?;
-        let totals = rows::copy(self.spec(world, created.snapshot), world.ears.clone()).await?;
-        // The snapshot is no longer needed; holding it would hold back blue's vacuum.
-        drop(conn);
-        let mut client = world.client(Side::Green).await?;
-        let tx = world.transaction(&mut client, "write down where following begins").await?;
-        tx.execute(
-            include_str!("../../sql/replicate/begin_progress.sql"),
-            &[&slot, &created.consistent_point.to_string()],
-        )
-        .await
-        .doing(Kind::Server, || "cannot write down where following begins".into())?;
-        tx.commit().await.doing(Kind::Server, || "cannot write down where following begins".into())?;
-        let copied = Copied {
-            consistent_point: created.consistent_point,
-            tables: totals.tables,
-            rows: totals.rows,
-            bytes: totals.bytes,
+        let crew = rebuild_objects::crew(world);
+        let builds = Builds::open(&world.green_info, rebuild_objects::spec(world), world.ears.clone());
+        let builds = Arc::new(builds.await?);
+        let copying = async {
+            let spec = self.spec(world, created.snapshot, crew.streams, builds.clone());
+            let totals = rows::copy(spec, world.ears.clone()).await?;
+            // The snapshot is no longer needed; holding it would hold back blue's vacuum.
+            drop(conn);
+            let copied = self.begin_progress(world, created.consistent_point, totals).await?;
+            builds.close();
+            builds.work(crew.builders - crew.builders_beside).await?;
+            Ok(copied)
         };
+        let (copied, ()) = tokio::try_join!(copying, builds.work(crew.builders_beside))?;
         Ok(Some(serde_json::json!(copied)))
     }
 
@@ -124,7 +126,26 @@ impl Step<World> for CopyRows {
 }
 
 impl CopyRows {
-    fn spec(&self, world: &World, snapshot: String) -> CopySpec {
+    async fn begin_progress(
+        &self,
+        world: &World,
+        consistent_point: Lsn,
+        totals: CopyTotals,
+    ) -> Result<Copied> {
+        let mut client = world.client(Side::Green).await?;
+        let tx = world.transaction(&mut client, "write down where following begins").await?;
+        tx.execute(
+            include_str!("../../sql/replicate/begin_progress.sql"),
+            &[&world.attempt.slot(), &consistent_point.to_string()],
+        )
+        .await
+        .doing(Kind::Server, || "cannot write down where following begins".into())?;
+        tx.commit().await.doing(Kind::Server, || "cannot write down where following begins".into())?;
+        let CopyTotals { tables, rows, bytes } = totals;
+        Ok(Copied { consistent_point, tables, rows, bytes })
+    }
+
+    fn spec(&self, world: &World, snapshot: String, workers: usize, builds: Arc<Builds>) -> CopySpec {
         let bytes = |name: &TableName| world.blue_facts.table(name).map_or(0, |table| table.heap_bytes);
         CopySpec {
             blue: world.blue_info.clone(),
@@ -140,17 +161,12 @@ impl CopyRows {
                     bytes: bytes(&table.blue),
                 })
                 .collect(),
-            workers: workers(world),
+            workers,
             attempt: world.attempt.number,
             epoch: world.epoch,
+            builds,
         }
     }
-}
-
-/// The plan's, or as many as this machine has cores, between 2 and 8: more streams than that won nothing when measured.
-fn workers(world: &World) -> usize {
-    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    world.plan.replicate.workers.map_or_else(|| cores.clamp(2, 8), |workers| workers.max(1) as usize)
 }
 
 async fn say_if_starting_over(world: &World) -> Result<()> {

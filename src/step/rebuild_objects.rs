@@ -1,7 +1,10 @@
 //! Rebuild, after the rows, what was taken away before them; and fill materialized views.
 
 use super::{Notes, Standing, Step, StepId, mark, world::World};
-use crate::copy::rebuild::{self, RebuildSpec};
+use crate::copy::{
+    crew::{Crew, Servers},
+    rebuild::{self, RebuildSpec},
+};
 use crate::error::Result;
 use async_trait::async_trait;
 
@@ -16,9 +19,6 @@ const MARK: &str = "objects rebuilt";
 
 /// For sorting, all builds together: enough for the largest sorts of a few million rows to stay in memory.
 const MEMORY_BYTES: u64 = 1 << 30;
-
-/// Builds at a time: more streams than cores won nothing when measured.
-const WORKERS: usize = 2;
 
 #[async_trait]
 impl Step<World> for RebuildObjects {
@@ -56,11 +56,21 @@ impl Step<World> for RebuildObjects {
 
 /// Rebuilds whatever is recorded and not there.
 pub(super) async fn rebuild(world: &World) -> Result<u64> {
-    let spec = RebuildSpec {
+    rebuild::rebuild(&world.green_info, spec(world), &world.ears).await
+}
+
+/// How builds are done, in this step and beside the copy.
+pub(super) fn spec(world: &World) -> RebuildSpec {
+    RebuildSpec {
         attempt: world.attempt.number,
         epoch: world.epoch,
-        workers: WORKERS,
+        workers: crew(world).builders,
         memory_bytes: MEMORY_BYTES,
-    };
-    rebuild::rebuild(&world.green_info, spec, &world.ears).await
+    }
+}
+
+/// How many work on the copy.
+pub(super) fn crew(world: &World) -> Crew {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    Crew::of(world.plan.replicate.workers, cores, Servers::of(&world.blue_info, &world.green_info))
 }

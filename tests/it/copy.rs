@@ -262,6 +262,53 @@ async fn a_dropped_copy_leaves_nothing_in_the_way_of_the_next() {
 }
 
 #[tokio::test]
+async fn indexes_of_a_whole_table_are_built_while_another_is_copied_and_again_when_that_is_cut() {
+    let stage = Stage::slow("copy_builds").await;
+    let quick = "create table public.quick (id int primary key, a int, b int not null, unique (b));
+        create index quick_a on public.quick (a)";
+    let rows = "insert into public.quick select n, n % 7, -n from generate_series(1, 1000) as n";
+    stage.blue.batch_execute(quick).await.unwrap();
+    stage.blue.batch_execute(rows).await.unwrap();
+    stage.green.batch_execute(quick).await.unwrap();
+    let before = stage.definitions().await;
+    stage.defer().await;
+    let built = "select count(*) from pg_index where indrelid = 'public.quick'::regclass and indisvalid";
+    assert_eq!(stage.count(&stage.green, built).await, 0);
+
+    let snapshot = stage.snapshot().await;
+    let spec = stage.spec(&snapshot).await;
+    let builds = spec.builds.clone();
+    {
+        let all_three = async {
+            while stage.count(&stage.green, built).await < 3 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            _ = rows::copy(spec, deaf()) => panic!("it was to take longer"),
+            _ = builds.work(2) => panic!("nobody said that there will be nothing more"),
+            () = all_three => {}
+            () = tokio::time::sleep(Duration::from_secs(15)) => panic!("they were not built beside the copy"),
+        }
+    }
+
+    stage.green.batch_execute("drop trigger sleep on public.slow").await.unwrap();
+    assert_eq!(stage.defer().await, 3, "what was built would slow the next copy down");
+    assert_eq!(stage.count(&stage.green, built).await, 0);
+    let spec = stage.spec(&snapshot).await;
+    let builds = spec.builds.clone();
+    let copying = async {
+        let totals = rows::copy(spec, deaf()).await?;
+        builds.close();
+        Ok(totals)
+    };
+    let (totals, ()) = tokio::try_join!(copying, builds.work(2)).unwrap();
+    assert_eq!(totals.rows, 4000);
+    similar(&before, &stage.definitions().await);
+    assert_eq!(stage.rebuild().await.unwrap(), 0, "nothing is left to build");
+}
+
+#[tokio::test]
 async fn a_table_that_changed_under_the_snapshot_is_refused() {
     let stage = Stage::set("copy_rewritten").await;
     stage

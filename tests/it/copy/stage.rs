@@ -1,6 +1,7 @@
 //! A pair with our state on green, and what the copy's tests do with it.
 
 use crate::support::Pair;
+use migrate::copy::builds::Builds;
 use migrate::copy::pg_dump::{self, PgDump};
 use migrate::copy::rebuild::{self, RebuildSpec};
 use migrate::copy::rows::{self, CopySpec, CopyTable, CopyTotals};
@@ -16,6 +17,8 @@ use tokio_postgres::Client;
 
 pub const EPOCH: i64 = 7;
 pub const ATTEMPT: i32 = 1;
+const REBUILD: RebuildSpec =
+    RebuildSpec { attempt: ATTEMPT, epoch: EPOCH, workers: 3, memory_bytes: 64 << 20 };
 
 /// One of each thing that a copy stumbles over.
 pub const SHAPES: &str = include_str!("shapes.sql");
@@ -86,6 +89,7 @@ impl Stage {
             workers: 3,
             attempt: ATTEMPT,
             epoch: EPOCH,
+            builds: Arc::new(Builds::open(&self.green_info, REBUILD, deaf()).await.unwrap()),
         }
     }
 
@@ -165,8 +169,7 @@ impl Stage {
     }
 
     pub async fn rebuild(&self) -> Result<u64, Error> {
-        let spec = RebuildSpec { attempt: ATTEMPT, epoch: EPOCH, workers: 3, memory_bytes: 64 << 20 };
-        rebuild::rebuild(&self.green_info, spec, &deaf()).await
+        rebuild::rebuild(&self.green_info, REBUILD, &deaf()).await
     }
 }
 
