@@ -7,21 +7,26 @@ use std::collections::BTreeMap;
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
+/// Where the ways to run statements online are explained, each with its page in PostgreSQL's manual.
+const HELP: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/ddl/README.md");
+
 /// The log, as one JSON document.
 pub fn sarif(shown: &Shown) -> Value {
-    let mut rules: BTreeMap<&str, Severity> = BTreeMap::new();
+    let mut rules: BTreeMap<&str, (Severity, &str)> = BTreeMap::new();
     for finding in &shown.findings {
-        let worst = rules.entry(&finding.code).or_insert(finding.severity);
+        let (worst, _) = rules.entry(&finding.code).or_insert((finding.severity, &finding.help));
         *worst = finding.severity.max(*worst);
     }
     let order: BTreeMap<&str, usize> = rules.keys().enumerate().map(|(at, code)| (*code, at)).collect();
     let rules: Vec<Value> = rules
         .iter()
-        .map(|(code, severity)| {
+        .map(|(code, (severity, help))| {
             json!({
                 "id": code,
                 "name": code,
                 "shortDescription": { "text": code.to_lowercase().replace('_', " ") },
+                "help": { "text": help },
+                "helpUri": HELP,
                 "defaultConfiguration": { "level": level(*severity) },
             })
         })

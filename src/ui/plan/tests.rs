@@ -216,6 +216,8 @@ fn code_scanning_gets_sarif() {
         assert!(result["message"]["text"].as_str().is_some_and(|text| !text.is_empty()), "{result}");
         let rule = &rules[usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap()];
         assert_eq!(rule["id"], result["ruleId"]);
+        assert!(rule["help"]["text"].as_str().is_some_and(|help| !help.is_empty()), "{rule}");
+        assert!(rule["helpUri"].as_str().is_some_and(|page| page.ends_with("docs/ddl/README.md")), "{rule}");
         assert!(["none", "note", "warning", "error"].contains(&result["level"].as_str().unwrap()));
         let place = &result["locations"][0]["physicalLocation"];
         assert!(place["region"]["startLine"].as_u64().unwrap() >= 1);
