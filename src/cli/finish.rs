@@ -1,7 +1,7 @@
 use super::brief::{self, PlanFile};
 use crate::error::Result;
 use crate::journey::{
-    finish,
+    compat, finish,
     handover::RequestKind,
     in_place,
     session::{Brief, Session, Wish},
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 /// Remove what is ours and restore what we changed, but leave blue fenced.
 ///
 /// Prints the last report to stdout: the journal goes with schema `migrate`. Of a plan that is run in place, only our
-/// records go.
+/// records go. With `compat: views` the views for old clients go too; roles whose search_path still leads there are named.
 #[derive(Debug, clap::Args)]
 pub struct FinishArgs {
     #[command(flatten)]
@@ -26,6 +26,7 @@ pub async fn run(args: FinishArgs, ui: &Ui) -> Result<ExitCode> {
         return finish_in_place(&brief, ui).await;
     }
     finish::look_first(&brief).await?;
+    warn_of_old_clients(&brief, ui).await?;
     if !ui.confirm("Remove the way back: slots, publications, queue, journal?")? {
         return Ok(ExitCode::SUCCESS);
     }
@@ -37,9 +38,18 @@ pub async fn run(args: FinishArgs, ui: &Ui) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The views go whether or not somebody is still sent to them, but not without a word.
+async fn warn_of_old_clients(brief: &Brief, ui: &Ui) -> Result<()> {
+    for who in compat::still_sent_there(&brief.plan).await? {
+        ui.say(&format!("warning: the search_path of {who} still begins with the views for old clients, which are dropped now"));
+    }
+    Ok(())
+}
+
 async fn finish_in_place(brief: &Brief, ui: &Ui) -> Result<ExitCode> {
     in_place::look_before_finish(&brief.plan).await?;
-    if !ui.confirm("Remove our records? `migrate apply` could then run the same plan once more")? {
+    warn_of_old_clients(brief, ui).await?;
+    if !ui.confirm("Remove our records, and views for old clients if there are any? `migrate apply` could then run the same plan once more")? {
         return Ok(ExitCode::SUCCESS);
     }
     let report = in_place::finish(&brief.plan).await?;

@@ -1,13 +1,13 @@
 use super::brief::{self, Sketch};
 use super::plan_directory::{AsPlan, DirectoryArgs};
 use crate::check;
-use crate::ddl::{self, Rewritten};
+use crate::ddl;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::facts::Facts;
 use crate::finding::{Finding, Severity, any_blocking};
 use crate::journey::{applied, observe, session::Brief};
 use crate::plan::{MigrationKind, Plan, load::SqlFile, variables::UnsetVariable};
-use crate::runbook::{PhaseName, Runbook, blue_green};
+use crate::runbook::{PhaseName, Runbook, blue_green, in_place};
 use crate::step::attempt::Attempt;
 use crate::ui::{
     Ui,
@@ -128,7 +128,8 @@ fn build(subject: Subject) -> Result<Shown> {
     };
     match plan.kind {
         MigrationKind::InPlace => {
-            let rewritten = rewrite(&sql_files, facts.as_ref());
+            let live = facts.as_ref().and_then(|facts| facts.blue.as_ref());
+            let rewritten = in_place::rewrite(&plan, &sql_files, live);
             if let Some(error) = ddl::explain_unreadable(&sql_files, &rewritten) {
                 return Err(error);
             }
@@ -141,6 +142,7 @@ fn build(subject: Subject) -> Result<Shown> {
             // The attempt's number is not known before it begins; the first is the likely one.
             let attempt = Attempt::new(&plan.name, 1);
             let runbook = blue_green::build(&plan, &blue, &attempt, &sql_files);
+            shown.findings.extend(blue_green::views_for_old_clients(&plan, &blue, &sql_files).1);
             if shown.looked_at_blue && has_every_value(&plan, &unset)? {
                 shown.fingerprint = Some(runbook.fingerprint(&plan)?);
             }
@@ -209,10 +211,6 @@ fn read_facts(path: &Path) -> Result<Facts> {
     serde_json::from_str(&text).map_err(|error| {
         refuse(format!("{} is not a facts file of this version", path.display())).source(error)
     })
-}
-
-pub(super) fn rewrite(files: &[SqlFile], facts: Option<&Facts>) -> Rewritten {
-    ddl::rewrite(files, facts.and_then(|facts| facts.blue.as_ref()))
 }
 
 fn show(ui: &Ui, shown: &Shown, format: Format) -> Result<()> {

@@ -7,6 +7,7 @@
 
 mod block;
 mod catalogue;
+pub mod compat;
 mod cursor;
 pub mod directory;
 mod edit;
@@ -99,7 +100,7 @@ pub fn ways() -> Vec<Way> {
         manual: recipe.manual,
     });
     let mut ways: Vec<Way> =
-        rules.chain(recipes).chain([rules::swap_index::WAY]).chain(together::WAYS).collect();
+        rules.chain(recipes).chain([rules::swap_index::WAY, compat::WAY]).chain(together::WAYS).collect();
     ways.sort_by_key(|way| way.name);
     ways
 }

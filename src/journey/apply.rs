@@ -1,7 +1,7 @@
 //! `apply`: the rewritten DDL, run online on a live database, resumable.
 
 use super::session::{self, Brief};
-use crate::ddl::{self, Online};
+use crate::ddl::Online;
 use crate::engine::{
     Engine,
     journal::PgJournal,
@@ -15,6 +15,7 @@ use crate::event::{Ears, Event, Listener};
 use crate::finding::any_blocking;
 use crate::pg::{catalog, connect, conninfo::ConnInfo};
 use crate::plan::{MigrationKind, Side};
+use crate::runbook::in_place;
 use crate::step::{
     Step,
     ddl::{DdlWorld, steps},
@@ -129,7 +130,7 @@ pub async fn run(brief: Brief, ears: Ears, mut stop: watch::Receiver<bool>) -> R
 /// Rewrites for the database as it is; blocking findings stop us before anything was changed.
 async fn look_before_beginning(brief: &Brief, client: &Client) -> Result<Vec<Online>> {
     let facts = catalog::read(client, Side::Blue, &brief.plan.replicate.tables).await?;
-    let rewritten = ddl::rewrite(&brief.sql_files, Some(&facts));
+    let rewritten = in_place::rewrite(&brief.plan, &brief.sql_files, Some(&facts));
     if any_blocking(&rewritten.findings) {
         return Err(session::stopped_by(&rewritten.findings));
     }

@@ -1,6 +1,7 @@
 //! `finish`: removes what is ours and restores what we changed, but leaves blue fenced.
 
 use super::{
+    compat,
     report::{self, Report},
     session::{self, Brief, Session},
 };
@@ -12,13 +13,13 @@ use crate::revocation::{broker::Queues, message::Context};
 use crate::runbook::{PhaseName, Runbook, blue_green};
 use crate::step::attempt::Attempt;
 
-/// Removes our slots, publications and queue, green's gate and our schema on green; returns the report, which cannot be
+/// Removes the views for old clients, our slots, publications and queue, green's gate and our schema on green; returns the report, which cannot be
 /// asked for any more after that.
 ///
 /// Blue keeps its closed gate: whoever still writes there must be refused, not lost.
 ///
 /// # Errors
-/// [`Kind::Request`] when the cutover is not through; [`Kind::Gate`] when revocations are parked.
+/// [`Kind::Request`] when the cutover is not through; [`Kind::Gate`] when revocations are parked; as [`compat::drop`].
 ///
 /// # Crash
 /// Run it again. Green's schema, with the journal, goes last.
@@ -38,6 +39,8 @@ pub async fn run(session: &Session) -> Result<Report> {
             "look at migrate.revocation_parked on green, apply what it says, delete the rows, then finish",
         ));
     }
+    // First, since it may be refused: then everything is as before.
+    drop_views(session).await?;
     drop_slots(session).await?;
     drop_publications(session).await?;
     if let Some(broker) = world.plan.broker.as_ref().filter(|_| !world.plan.revocations.is_empty()) {
@@ -72,6 +75,13 @@ fn refuse_unless_through(runbook: &Runbook, record: &Record) -> Result<()> {
     }
     Err(Error::new(Kind::Request, "the cutover is not through, so there is nothing to finish")
         .hint("`migrate cutover` goes on; `migrate rollback --all` removes everything and goes back to blue"))
+}
+
+async fn drop_views(session: &Session) -> Result<()> {
+    let world = &session.world;
+    world.prove_lease().await?;
+    let mut green = world.client(Side::Green).await?;
+    compat::drop(&mut green, &world.plan, world.epoch).await
 }
 
 async fn drop_slots(session: &Session) -> Result<()> {

@@ -1,13 +1,13 @@
 //! What is told of a migration in place, and its end: its one database holds all our state.
 
 use super::{
-    apply,
+    apply, compat,
     report::{self, Report},
     session::{self, Brief},
     status::{PhaseStatus, Status},
 };
 use crate::engine::{
-    Record, journal,
+    Record, failpoint, journal,
     keeper::{Keeper, Place},
     lease::{self, Takeover},
     pin::{self, InPlacePin},
@@ -76,13 +76,14 @@ pub async fn report(plan: &Plan) -> Result<Report> {
     }
 }
 
-/// Removes our records from the database, and returns the report, which cannot be asked for any more after that.
+/// Removes the views for old clients and our records from the database, and returns the report, which cannot be asked for
+/// any more after that.
 ///
 /// # Errors
-/// [`Kind::Request`] when nothing was begun, or not all is applied; [`Kind::Lease`].
+/// [`Kind::Request`] when nothing was begun, or not all is applied; [`Kind::Lease`]; as [`compat::drop`].
 ///
 /// # Crash
-/// Run it again: our schema goes as a whole or not at all.
+/// Run it again: the views go as a whole or not at all, and so does our schema, after them.
 pub async fn finish(plan: &Plan) -> Result<Report> {
     let client = reach(plan, "lease").await?;
     let pin = ended(&client, plan).await?;
@@ -92,7 +93,12 @@ pub async fn finish(plan: &Plan) -> Result<Report> {
     let place = Place { side: Side::Blue, info: info.clone(), client };
     let keeper = Keeper::take(vec![place], &holder, Takeover::OnlyWhenFree).await?;
     let info = info.acting_as(keeper.epoch());
-    let dropped = async { state::drop(&connect::connect(&info, "finish").await?, Side::Blue).await };
+    let dropped = async {
+        let mut client = connect::connect(&info, "finish").await?;
+        compat::drop(&mut client, plan, keeper.epoch()).await?;
+        failpoint::hit("finish:views-dropped");
+        state::drop(&client, Side::Blue).await
+    };
     let outcome = dropped.await;
     keeper.release().await;
     outcome.map(|()| report)

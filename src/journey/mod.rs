@@ -7,6 +7,7 @@
 pub mod applied;
 pub mod apply;
 mod blue_alone;
+pub mod compat;
 pub mod cutover;
 pub mod finish;
 pub mod gates;

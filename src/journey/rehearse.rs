@@ -2,7 +2,7 @@
 
 use super::session::{self, Brief};
 use crate::ddl::{
-    self, Online, SqlFile,
+    Online, SqlFile, compat,
     lock::Cost,
     parse::NodeEnum,
     source::{self, Statement},
@@ -12,7 +12,7 @@ use crate::event::{Ears, Event};
 use crate::facts::ServerFacts;
 use crate::finding::{Finding, Place, Severity, any_blocking};
 use crate::pg::{catalog, connect, conninfo::ConnInfo, name::Ident};
-use crate::plan::{MigrationKind, SchemaFrom, Side};
+use crate::plan::{Compat, MigrationKind, SchemaFrom, Side};
 use crate::rehearse::{
     clients::Clients,
     columns::{self, Columns},
@@ -23,6 +23,7 @@ use crate::rehearse::{
     shape,
     verdict::{Verdict, judge},
 };
+use crate::runbook::{blue_green, in_place};
 use std::path::PathBuf;
 use tokio::sync::watch;
 use tokio_postgres::Client;
@@ -123,14 +124,15 @@ async fn look(brief: &Brief) -> Result<Blue> {
 /// In place, the rewritten list; to green, what the operator wrote, since green has no clients while it runs.
 fn items(brief: &Brief, facts: &ServerFacts) -> Result<Vec<Item>> {
     if brief.plan.kind == MigrationKind::InPlace {
-        let rewritten = ddl::rewrite(&brief.sql_files, Some(facts));
+        let rewritten = in_place::rewrite(&brief.plan, &brief.sql_files, Some(facts));
         if any_blocking(&rewritten.findings) {
             return Err(session::stopped_by(&rewritten.findings));
         }
         return Ok(rewritten.statements.into_iter().map(Item::from).collect());
     }
     let mut items = Vec::new();
-    for file in &brief.sql_files {
+    let (views, _) = blue_green::views_for_old_clients(&brief.plan, facts, &brief.sql_files);
+    for file in brief.sql_files.iter().chain(&views) {
         let (statements, _) = source::statements(file).map_err(|error| source::explain(file, &error))?;
         let wanted = statements
             .into_iter()
@@ -184,7 +186,11 @@ async fn on_scratch(
     let left_out = if filled { scratch.fill(&blue.info, blue.facts.major()).await? } else { Vec::new() };
     let text = format!("made {} from blue's schema, without rows", scratch.name());
     ears.tell(Event::Note { text });
-    let clients = Clients::prepare(&scratch.info, &blue.search_path, queries).await?;
+    // As old clients are told to: a schema that is not there yet does no harm.
+    let views = (brief.plan.schema.compat == Compat::Views).then(|| compat::schema(&brief.plan.name));
+    let first = views.iter().map(|schema| format!("{schema}, ")).collect::<String>();
+    let search_path = format!("{first}{}", blue.search_path);
+    let clients = Clients::prepare(&scratch.info, &search_path, queries).await?;
     let look = connect::connect(&scratch.info, "rehearsal look").await?;
     let mut report = Report {
         plan: brief.plan.name.clone(),
@@ -199,6 +205,7 @@ async fn on_scratch(
         columns: columns::read(&look).await?,
         look,
         clients,
+        views,
         reconnects: brief.plan.kind == MigrationKind::BlueGreen,
     };
     let mut refused = false;
@@ -219,6 +226,8 @@ struct Stage {
     clients: Clients,
     look: Client,
     columns: Columns,
+    /// The schema with the views for old clients.
+    views: Option<Ident>,
     /// Clients come anew afterwards, so what they hold prepared does not matter.
     reconnects: bool,
 }
@@ -257,6 +266,12 @@ impl Stage {
             .map(|broken| rehearsed.breaks(broken))
             .collect();
         let columns = columns::read(&self.look).await?;
+        // The old client finds the view of that name, which is as it was.
+        let in_view = |name: &str| {
+            self.views.as_ref().is_some_and(|schema| {
+                columns.values().any(|(view, _)| view.schema == *schema && view.name.as_str() == name)
+            })
+        };
         for change in columns::compare(&self.columns, &columns) {
             // What is told to break already is not told to depend as well.
             let others =
@@ -264,7 +279,8 @@ impl Stage {
             for query in others {
                 for (schema, name, how) in shape::reliances(&query.tree) {
                     let same = name == change.table.name.as_str()
-                        && (schema.is_empty() || schema == change.table.schema.as_str());
+                        && (schema.is_empty() || schema == change.table.schema.as_str())
+                        && !(schema.is_empty() && in_view(&name));
                     if same {
                         findings.push(rehearsed.touches(query, how.as_str(), &change));
                     }

@@ -247,12 +247,13 @@ struct Fresh {
 async fn look_before_beginning(brief: &Brief, blue: &Client, green: &Client, ears: Ears) -> Result<Fresh> {
     refuse_left(brief, blue).await?;
     let observed = observe::observe(&brief.plan, blue, green, ears).await?;
-    let findings = observed.judge(&brief.plan);
+    let mut findings = observed.judge(&brief.plan);
+    let mut blue_facts =
+        observed.facts.blue.ok_or_else(|| Error::new(Kind::Bug, "blue was not looked at"))?;
+    findings.extend(blue_green::views_for_old_clients(&brief.plan, &blue_facts, &brief.sql_files).1);
     if any_blocking(&findings) {
         return Err(stopped_by(&findings));
     }
-    let mut blue_facts =
-        observed.facts.blue.ok_or_else(|| Error::new(Kind::Bug, "blue was not looked at"))?;
     // Over exactly the relations that the fence looks at again.
     let parts = blue_green::gate_tables(&brief.plan, &blue_facts);
     blue_facts.ddl_fingerprint = catalog::ddl_fingerprint(blue, &parts).await?;

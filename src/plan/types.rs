@@ -95,6 +95,27 @@ pub struct SchemaSource {
     /// SQL files, in order, relative to the plan; `*` is expanded in name order, and a directory of migrations is read as the tool that owns it reads it. In place: what to run online. Blue-green: run on green before any row is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sql: Vec<String>,
+    /// `views`: clients that know the tables as they were before `sql` find them so in a schema of views, `migrate_compat_NAME`, which they reach by `search_path`; `migrate finish` drops it.
+    #[serde(default, skip_serializing_if = "Compat::is_none")]
+    pub compat: Compat,
+}
+
+/// What clients get that know the tables as they were before the plan's SQL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compat {
+    /// Nothing: they must be able to live with the change.
+    #[default]
+    None,
+    /// Updatable views with the old names, columns and types.
+    Views,
+}
+
+impl Compat {
+    // A plan without it has the fingerprint it always had.
+    fn is_none(&self) -> bool {
+        *self == Compat::None
+    }
 }
 
 /// Where green's schema comes from.

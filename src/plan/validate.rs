@@ -3,7 +3,9 @@
 mod cutover;
 mod revocations;
 
-use super::{Cutover, MigrationKind, Plan, Replicate, not_yet::not_yet, variables::UnsetVariable};
+use super::{
+    Compat, Cutover, MigrationKind, Plan, Replicate, SchemaFrom, not_yet::not_yet, variables::UnsetVariable,
+};
 use crate::finding::{Finding, Place, Severity};
 use cutover::cutover;
 use revocations::revocations;
@@ -20,6 +22,7 @@ pub fn validate(plan: &Plan) -> Vec<Finding> {
         MigrationKind::InPlace => in_place(plan, &mut notes),
         MigrationKind::BlueGreen => blue_green(plan, &mut notes),
     }
+    compat(plan, &mut notes);
     tables(&plan.replicate, &mut notes);
     revocations(&plan.revocations, &mut notes);
     cutover(&plan.cutover, &mut notes);
@@ -169,6 +172,21 @@ fn in_place(plan: &Plan, notes: &mut Notes) {
     }
 }
 
+fn compat(plan: &Plan, notes: &mut Notes) {
+    if plan.schema.compat == Compat::None {
+        return;
+    }
+    let field = "schema.compat";
+    if plan.schema.sql.is_empty() {
+        let what = "without SQL there is nothing that old clients need views for";
+        notes.block("CONTRADICTION", field, what, "remove `compat`, or name the SQL in `schema.sql`");
+    }
+    if plan.kind == MigrationKind::BlueGreen && plan.schema.from == SchemaFrom::None {
+        let what = "a green with a schema of its own does not tell what became of blue's columns";
+        notes.block("CONTRADICTION", field, what, "remove `compat`, or write `from: blue`");
+    }
+}
+
 fn blue_green(plan: &Plan, notes: &mut Notes) {
     match &plan.green {
         None => notes.block(
@@ -313,6 +331,12 @@ mod tests {
                 "BAD_VALUE plan: cutover.soak.every",
             ),
             ("cutover:\n", "broker: { url: q }\ncutover:\n", "BROKER_UNUSED plan: broker"),
+            ("cutover:\n", "schema: { compat: views }\ncutover:\n", "CONTRADICTION plan: schema.compat"),
+            (
+                "cutover:\n",
+                "schema: { compat: views, from: none, sql: [a.sql] }\ncutover:\n",
+                "CONTRADICTION plan: schema.compat",
+            ),
             (
                 "cutover:\n",
                 "replicate: { tables: { include: [public] } }\ncutover:\n",

@@ -1,9 +1,11 @@
 //! The story of a blue-green migration, as a list of steps.
 
 use super::{Phase, PhaseName, Runbook, tables};
+use crate::ddl::compat;
 use crate::facts::{ServerFacts, TableKind};
+use crate::finding::Finding;
 use crate::pg::name::TableName;
-use crate::plan::{Plan, SchemaFrom, Side, load::SqlFile};
+use crate::plan::{Compat, Plan, SchemaFrom, Side, load::SqlFile};
 use crate::step::{
     Step, StepId, analyze::Analyze, arm_gate::ArmGate, attempt::Attempt, clone_schema::CloneSchema,
     close_blue::CloseBlue, copy_rows::CopyRows, declare_opening::DeclareOpening, defer_objects::DeferObjects,
@@ -34,12 +36,25 @@ fn prepare(plan: &Plan, blue: &ServerFacts, sql_files: &[SqlFile]) -> Steps {
         steps.push(Box::new(CloneSchema));
     }
     if !sql_files.is_empty() {
-        steps.push(Box::new(RunSql { files: sql_files.to_vec() }));
+        let (views, _) = views_for_old_clients(plan, blue, sql_files);
+        steps.push(Box::new(RunSql { files: sql_files.to_vec(), views }));
     }
     steps.push(Box::new(ArmGate { side: Side::Green, tables: gate_tables(plan, blue) }));
     // Rows load several times faster into a table without them.
     steps.push(Box::new(DeferObjects));
     steps
+}
+
+/// The views that clients of before the plan's SQL find on green, when the plan asks for them, and what is to be known of them.
+pub fn views_for_old_clients(
+    plan: &Plan,
+    blue: &ServerFacts,
+    sql_files: &[SqlFile],
+) -> (Option<SqlFile>, Vec<Finding>) {
+    match plan.schema.compat {
+        Compat::None => (None, Vec::new()),
+        Compat::Views => compat::on_green(&plan.name, sql_files, blue),
+    }
 }
 
 /// In this order, since each other one loses data: publication, then slot, then copy under the slot's snapshot.

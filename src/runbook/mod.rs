@@ -4,6 +4,7 @@
 //! engine runs it.
 
 pub mod blue_green;
+pub mod in_place;
 pub mod tables;
 
 use crate::error::{Doing, Kind, Result};

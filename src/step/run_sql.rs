@@ -18,6 +18,14 @@ use async_trait::async_trait;
 pub struct RunSql {
     /// In order.
     pub files: Vec<SqlFile>,
+    /// The views for clients of before it, made after it.
+    pub views: Option<SqlFile>,
+}
+
+impl RunSql {
+    fn all(&self) -> impl Iterator<Item = &SqlFile> {
+        self.files.iter().chain(&self.views)
+    }
 }
 
 const LABEL: &str = "the plan's SQL";
@@ -29,11 +37,12 @@ impl Step<World> for RunSql {
     }
 
     fn title(&self) -> String {
-        format!("Run {} SQL files of the plan on green's empty tables", self.files.len())
+        let views = if self.views.is_some() { ", and make the views for old clients" } else { "" };
+        format!("Run {} SQL files of the plan on green's empty tables{views}", self.files.len())
     }
 
     fn shows(&self) -> Vec<String> {
-        self.files.iter().map(|file| format!("-- {}\n{}", file.name, file.text.trim_end())).collect()
+        self.all().map(|file| format!("-- {}\n{}", file.name, file.text.trim_end())).collect()
     }
 
     fn locks(&self) -> String {
@@ -54,7 +63,7 @@ impl Step<World> for RunSql {
         let mut client = world.client(Side::Green).await?;
         let tx = world.transaction(&mut client, "run the plan's SQL").await?;
         let before = made::look(tx.client()).await?;
-        for file in &self.files {
+        for file in self.all() {
             tx.batch_execute(&file.text).await.doing(Kind::Request, || {
                 format!("green refuses {}; nothing of the plan's SQL was kept", file.name)
             })?;

@@ -1,6 +1,7 @@
 //! The rewritten list on live databases of the oldest and the newest major: who waits, what is left after a crash.
 
 mod columns;
+mod compat;
 mod form;
 pub mod matrix;
 mod objects;

@@ -4,6 +4,8 @@
 mod beginning;
 #[path = "journey/closed.rs"]
 mod closed;
+#[path = "journey/compat.rs"]
+mod compat;
 #[path = "journey/handover.rs"]
 mod handover;
 #[path = "journey/newcomers.rs"]

@@ -19,6 +19,7 @@ use crate::{
     pg::name::{Ident, TableName},
 };
 use names::Names;
+pub(super) use swap_column::type_and_using;
 
 mod add_column;
 mod alter_constraint;

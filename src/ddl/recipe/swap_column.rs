@@ -75,7 +75,7 @@ pub(super) fn apply(whole: &Whole, at: usize) -> Answer {
 }
 
 /// What follows TYPE, and what follows USING.
-fn type_and_using(command: &str) -> Option<(String, Option<String>)> {
+pub(in crate::ddl) fn type_and_using(command: &str) -> Option<(String, Option<String>)> {
     let tokens = parse::tokens(command).ok()?;
     let type_end = tokens.iter().find(|token| token.kind == Kind::TypeP)?.end;
     let using = tokens.iter().find(|token| token.kind == Kind::Using);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-const PLAN: &str = r#"version: 1
+pub const PLAN: &str = r#"version: 1
 name: journey
 kind: blue_green
 blue: { url: "${BLUE_URL}" }
