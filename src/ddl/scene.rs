@@ -13,10 +13,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 mod around;
 mod changes;
+mod foreign_keys;
 mod indexes;
 mod statistics;
 
 pub(super) use around::constraint_node;
+pub(super) use foreign_keys::{ForeignKey, Rests};
 
 /// Where a relation comes from.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +57,8 @@ pub(super) struct Scene<'a> {
     moved: BTreeMap<TableName, TableName>,
     statistics: statistics::Statistics,
     around: around::Around,
+    /// Foreign keys made here.
+    keys_made: foreign_keys::Made,
 }
 
 impl<'a> Scene<'a> {
@@ -72,6 +76,7 @@ impl<'a> Scene<'a> {
             moved: BTreeMap::new(),
             statistics: statistics::seen(live),
             around: around::Around::default(),
+            keys_made: foreign_keys::Made::default(),
         }
     }
 
@@ -273,6 +278,7 @@ impl<'a> Scene<'a> {
             _ => {}
         }
         self.learn_changes(tree, path);
+        self.learn_foreign_keys(tree, path);
     }
 
     fn make(&mut self, range: Option<&node::RangeVar>, path: &[Ident], may_exist: bool) {
@@ -309,6 +315,11 @@ impl<'a> Scene<'a> {
     fn moved(&mut self, from: TableName, to: TableName) {
         for table in self.statistics.values_mut().filter(|table| **table == from) {
             *table = to.clone();
+        }
+        self.move_foreign_keys(&from, &to);
+        self.rename_around(&from, &to);
+        if let Some(changes) = self.changes.remove(&from) {
+            self.changes.insert(to.clone(), changes);
         }
         if let Some(table) = self.made_indexes.remove(&from) {
             self.made_indexes.insert(to, table);

@@ -5,12 +5,10 @@
 use super::{Answer, Pieces, Type, Whole, check_and_foreign_key::after_add, key, names};
 use crate::{
     ddl::{
-        parse::{
-            self,
-            node::{self, ConstrType},
-        },
+        parse::node::{self, ConstrType},
         parts,
         rules::index_name::with_suffix,
+        scene::Rests,
     },
     facts::ConstraintKind,
     pg::name::Ident,
@@ -50,16 +48,9 @@ pub(super) fn apply(whole: &Whole, at: usize) -> Answer {
 
 /// Foreign keys that rest on the key: the server refuses to drop it under them.
 fn referred_to(whole: &Whole, name: &Ident) -> Option<crate::finding::Finding> {
-    let columns = whole.scene.index_columns(&whole.table, name.as_str())?;
-    let resting: Vec<String> = whole
-        .scene
-        .referrers(&whole.table)
-        .into_iter()
-        .filter(|(_, _, definition)| {
-            referenced_columns(definition).is_some_and(|referenced| same_columns(&referenced, &columns))
-        })
-        .map(|(table, constraint, _)| format!("{constraint} of {}", table.plain()))
-        .collect();
+    let resting = whole.scene.referring(&whole.table).into_iter();
+    let resting: Vec<String> =
+        resting.filter(|key| key.rests_on(name) == Rests::Yes).map(|key| key.plain()).collect();
     (!resting.is_empty()).then(|| {
         whole.finding(
             crate::finding::Severity::Blocking,
@@ -68,21 +59,6 @@ fn referred_to(whole: &Whole, name: &Ident) -> Option<crate::finding::Finding> {
             "Drop those foreign keys first (ALTER TABLE … DROP CONSTRAINT), and add them again after this statement.",
         )
     })
-}
-
-/// The columns that `FOREIGN KEY (a) REFERENCES r(b, c)` refers to.
-pub(super) fn referenced_columns(definition: &str) -> Option<Vec<String>> {
-    let tree = parse::parse_one(&format!("alter table t add {definition}")).ok()?;
-    let parse::NodeEnum::AlterTableStmt(alter) = tree else { return None };
-    let Some(parse::NodeEnum::AlterTableCmd(command)) = alter.cmds.first()?.node.as_ref() else {
-        return None;
-    };
-    let constraint: &node::Constraint = super::added(command)?;
-    Some(parse::strings(&constraint.pk_attrs))
-}
-
-pub(super) fn same_columns(left: &[String], right: &[String]) -> bool {
-    left.len() == right.len() && left.iter().all(|column| right.contains(column))
 }
 
 /// Whether a constraint of a kind can be the one a foreign key rests on.

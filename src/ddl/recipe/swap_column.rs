@@ -246,7 +246,9 @@ impl Twin<'_> {
                 ConstraintKind::PrimaryKey | ConstraintKind::Unique => {}
                 ConstraintKind::ForeignKey => {
                     let definition = self.renamed_foreign_key(constraint)?;
-                    foreign.extend(definition.map(|definition| (table, constraint.name.clone(), definition)));
+                    foreign.extend(
+                        definition.map(|definition| (table.clone(), constraint.name.clone(), definition)),
+                    );
                 }
                 ConstraintKind::Check | ConstraintKind::NotNull => {
                     let Some(definition) = renamed(&constraint.definition, self.name(), &self.interim)?
@@ -286,21 +288,21 @@ impl Twin<'_> {
                 }
             }
         }
-        for (child, name, definition) in scene.referrers(table) {
-            let Some(definition) = renamed_reference(&definition, self.name(), &self.interim)? else {
+        for key in scene.referring(table) {
+            let Some(definition) = renamed_reference(&key.definition, self.name(), &self.interim)? else {
                 continue;
             };
-            if !matches!(scene.relation(child), Known::Live(child) if child.kind == TableKind::Plain && !child.is_partition)
-            {
-                return Err(format!(
-                    "the foreign key {name} of {}, which is partitioned, refers to it",
-                    child.plain()
-                ));
+            let is_plain = match scene.relation(&key.table) {
+                Known::Live(child) => child.kind == TableKind::Plain && !child.is_partition,
+                known => matches!(known, Known::New),
+            };
+            if !is_plain {
+                return Err(format!("the foreign key {}, which is partitioned, refers to it", key.plain()));
             }
-            foreign.push((child, Ident::new(name), definition));
+            foreign.push((key.table, key.name, definition));
         }
         for (on, name, definition) in foreign {
-            made.extend(swapped_foreign_key(on, &name, &definition));
+            made.extend(swapped_foreign_key(&on, &name, &definition));
         }
         Ok((made, self.swap(keys, names)))
     }

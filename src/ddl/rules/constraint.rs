@@ -195,6 +195,7 @@ mod tests {
         let r = live.tables.iter_mut().find(|table| table.name.name.as_str() == "r").unwrap();
         let mut key = constraint("r_t_fk", ConstraintKind::ForeignKey, Some("t"));
         key.definition = "FOREIGN KEY (a) REFERENCES t(id)".into();
+        key.index = Some(crate::pg::name::Ident::new("t_pkey"));
         r.constraints.push(key);
         let t = live.tables.iter_mut().find(|table| table.name.name.as_str() == "t").unwrap();
         let mut key = constraint("t_pkey", ConstraintKind::PrimaryKey, None);
@@ -298,6 +299,26 @@ mod tests {
             ]
         );
         assert_eq!(told("alter table t drop constraint t_pkey cascade", None), ["blocking DDL_NO_RULE"]);
+    }
+
+    #[test]
+    fn cascade_drops_foreign_keys_that_the_plan_made_too() {
+        let mut live = with_referrer();
+        let t = live.tables.iter_mut().find(|table| table.name.name.as_str() == "t").unwrap();
+        t.indexes.retain(|index| index.name.as_str() != "t_uq");
+        let told = told(
+            "create table n (t_id int references t); alter table t drop constraint t_pkey cascade",
+            Some(&live),
+        );
+        assert_eq!(
+            told[1..],
+            [
+                "brief, ACCESS EXCLUSIVE r + ACCESS EXCLUSIVE t: alter table \"public\".\"r\" drop constraint \"r_t_fk\"",
+                "brief, ACCESS EXCLUSIVE n + ACCESS EXCLUSIVE t: alter table \"public\".\"n\" drop constraint \"n_t_id_fkey\"",
+                "brief, ACCESS EXCLUSIVE t: alter table t drop constraint \"t_pkey\"",
+                "info DDL_INDEX_GOES",
+            ]
+        );
     }
 
     #[test]

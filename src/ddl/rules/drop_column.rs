@@ -17,10 +17,10 @@ use crate::{
             self, NodeEnum,
             node::{self, AlterTableType, DropBehavior, ObjectType},
         },
-        scene::{Known, Scene},
+        scene::{ForeignKey, Known, Scene},
         source::Statement,
     },
-    facts::{Constraint, Table},
+    facts::Table,
     pg::name::TableName,
 };
 
@@ -106,24 +106,24 @@ struct Falling<'a> {
 
 impl Falling<'_> {
     /// Foreign keys of the table over the column.
-    fn own_keys(&self, column: &str) -> Vec<&Constraint> {
-        self.scene
-            .foreign_keys(self.table)
-            .filter(|key| columns_of(key).0.iter().any(|name| name == column))
-            .collect()
+    fn own_keys(&self, column: &str) -> Vec<ForeignKey> {
+        let mut keys = self.scene.foreign_keys(&self.table.name);
+        keys.retain(|key| key.columns().0.iter().any(|name| name == column));
+        keys
     }
 
     /// Foreign keys of other tables that refer to the column.
-    fn keys_to(&self, column: &str) -> Vec<(&Table, &Constraint)> {
-        let refers = |key: &Constraint| columns_of(key).1.iter().any(|name| name == column);
-        self.scene.foreign_keys_to(&self.table.name).into_iter().filter(|(_, key)| refers(key)).collect()
+    fn keys_to(&self, column: &str) -> Vec<ForeignKey> {
+        let mut keys = self.scene.foreign_keys_to(&self.table.name);
+        keys.retain(|key| key.columns().1.iter().any(|name| name == column));
+        keys
     }
 
     fn refused(&self, statement: &Statement, column: &str) -> Option<Outcome> {
         let views = self.scene.views_on(&self.table.name, Some(column));
         let views = views.iter().map(|view| view.name.plain());
         let keys = self.keys_to(column);
-        let keys = keys.iter().map(|(table, key)| format!("{} of {}", key.name.as_str(), table.name.plain()));
+        let keys = keys.iter().map(ForeignKey::plain);
         let dependants: Vec<String> = views.chain(keys).collect();
         if dependants.is_empty() {
             return None;
@@ -141,33 +141,23 @@ impl Falling<'_> {
     }
 
     fn before(&self, column: &str) -> Vec<String> {
-        let dropped =
-            |table: &TableName, key: &Constraint| format!("alter table {table} drop constraint {}", key.name);
         let views = self.scene.views_on(&self.table.name, Some(column)).into_iter().map(drop_view);
-        let keys = self.keys_to(column).into_iter().map(|(table, key)| dropped(&table.name, key));
-        let own = self.own_keys(column).into_iter().map(|key| dropped(&self.table.name, key));
-        views.chain(keys).chain(own).collect()
+        let keys = self.keys_to(column).into_iter().chain(self.own_keys(column));
+        views.chain(keys.map(|key| key.dropped())).collect()
     }
 
     /// Other tables that are locked when all is done at once.
     fn others(&self, parts: &[&node::AlterTableCmd]) -> Vec<TableName> {
         let mut tables: Vec<TableName> = Vec::new();
         for part in parts {
-            tables.extend(self.own_keys(&part.name).iter().filter_map(|key| key.references.clone()));
-            tables.extend(self.keys_to(&part.name).iter().map(|(table, _)| table.name.clone()));
+            tables.extend(self.own_keys(&part.name).into_iter().map(|key| key.references));
+            tables.extend(self.keys_to(&part.name).into_iter().map(|key| key.table));
         }
         tables.sort();
         tables.dedup();
         tables.retain(|table| *table != self.table.name);
         tables
     }
-}
-
-/// The columns of a foreign key: its own, and the other table's.
-fn columns_of(key: &Constraint) -> (Vec<String>, Vec<String>) {
-    crate::ddl::scene::constraint_node(&key.definition)
-        .map(|tree| (parse::strings(&tree.fk_attrs), parse::strings(&tree.pk_attrs)))
-        .unwrap_or_default()
 }
 
 pub(super) fn part(part: &Part) -> Option<Verdict> {

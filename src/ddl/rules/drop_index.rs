@@ -11,11 +11,11 @@ use crate::{
         edit::{self, Edit},
         lock::{Cost, LockMode, LockRole, LockTaken},
         parse::{self, NodeEnum, node},
-        scene::{self, Scene},
+        scene::{self, ForeignKey, Rests, Scene},
         source::Statement,
         statement::{Undo, Verify},
     },
-    facts::{Constraint, Index, Table, TableKind},
+    facts::{Index, Table, TableKind},
     pg::name::TableName,
 };
 
@@ -83,38 +83,43 @@ fn cascade(
     index: &TableName,
     live: Option<(&Table, &Index)>,
 ) -> Option<Outcome> {
-    let Some((table, seen)) = live else {
+    // A key seen on the database rests on an index by the name it was seen with.
+    let found = live.map(|(table, seen)| (&table.name, &seen.name));
+    let Some((table, held_by)) = found.or_else(|| Some((scene.made_index(index)?, &index.name))) else {
         return if scene.looked() {
             in_turn(statement, scene, RECIPE, &[without_cascade(statement)?])
         } else {
             cascade_unseen(statement, "DROP INDEX")
         };
     };
-    let own = scene.foreign_keys(table).map(|key| (table, key));
-    let keys: Vec<(&Table, &Constraint)> = scene
-        .foreign_keys_to(&table.name)
-        .into_iter()
-        .chain(own.filter(|(_, key)| key.references.as_ref() == Some(&table.name)))
-        .filter(|(_, key)| key.index.as_ref() == Some(&seen.name))
-        .collect();
-    let mut sqls: Vec<String> = keys
-        .iter()
-        .map(|(other, key)| format!("alter table {} drop constraint {}", other.name, key.name))
-        .collect();
+    let mut keys = scene.referring(table);
+    if let Some(key) = keys.iter().find(|key| key.rests_on(held_by) == Rests::Perhaps) {
+        return Outcome::finding(blocking(
+            statement,
+            "DDL_CASCADE",
+            format!(
+                "the foreign key {} rests on {} or on another unique index of the same columns: before it runs it cannot be told whether it falls with it",
+                key.plain(),
+                index.plain()
+            ),
+            "Drop that foreign key in a statement of its own before, if it is to go; and the index without CASCADE.",
+        ));
+    }
+    keys.retain(|key| key.rests_on(held_by) == Rests::Yes);
+    let mut sqls: Vec<String> = keys.iter().map(ForeignKey::dropped).collect();
     sqls.push(without_cascade(statement)?);
     let exclusive = |relation: &TableName| LockTaken {
         relation: relation.clone(),
         mode: LockMode::AccessExclusive,
         role: LockRole::Table,
     };
-    let locks =
-        [exclusive(&table.name)].into_iter().chain(keys.iter().map(|(other, _)| exclusive(&other.name)));
+    let locks = [exclusive(table)].into_iter().chain(keys.iter().map(|key| exclusive(&key.table)));
     let mut outcome = instead_of(in_turn(statement, scene, RECIPE, &sqls), Cost::brief(locks.collect()))?;
-    outcome.findings.extend(keys.iter().map(|(other, key)| {
+    outcome.findings.extend(keys.iter().map(|key| {
         warning(
             statement,
             "DDL_KEY_GONE",
-            format!("the foreign key {} of {} rests on {} and falls with it: rows are not checked any more", key.name.as_str(), other.name.plain(), index.plain()),
+            format!("the foreign key {} rests on {} and falls with it: rows are not checked any more", key.plain(), index.plain()),
             "Make another unique index first, and the foreign key on it (ADD … NOT VALID, VALIDATE), if the check is still wanted.",
         )
     }));
@@ -259,6 +264,84 @@ mod tests {
             ["concurrent, SHARE UPDATE EXCLUSIVE t: drop index CONCURRENTLY t_uq"]
         );
         assert_eq!(crate::ddl::tests::told("drop index t_uq cascade", None), ["blocking DDL_CASCADE"]);
+    }
+
+    /// What falls with `drop index …`, when it runs after `before`.
+    fn fallen(before: &str, drop: &str) -> Vec<String> {
+        let without = on_live(before);
+        let told = on_live(&format!("{before}; {drop}"));
+        told.into_iter().filter(|line| !without.contains(line)).collect()
+    }
+
+    #[test]
+    fn a_foreign_key_that_the_plan_made_falls_too() {
+        for (before, falls) in [
+            (
+                "alter table t add constraint k foreign key (a) references r (id)",
+                "\"public\".\"t\" drop constraint \"k\"",
+            ),
+            (
+                "create table n (r_id int); alter table n add foreign key (r_id) references r (id)",
+                "\"public\".\"n\" drop constraint \"n_r_id_fkey\"",
+            ),
+            (
+                "create table n (a int); alter table n add column r_id int constraint k references r (id)",
+                "\"public\".\"n\" drop constraint \"k\"",
+            ),
+            (
+                "create table n (r_id int references r (id) on delete cascade)",
+                "\"public\".\"n\" drop constraint \"n_r_id_fkey\"",
+            ),
+            (
+                "create table n (b int, foreign key (b) references r (id)); alter table n rename to m; alter table m rename constraint n_b_fkey to x",
+                "\"public\".\"m\" drop constraint \"x\"",
+            ),
+        ] {
+            let told = fallen(before, "drop index r_uq cascade");
+            let drops = told.iter().any(|line| {
+                line.starts_with("brief, ") && line.contains("ACCESS EXCLUSIVE r") && line.ends_with(falls)
+            });
+            assert!(drops && told.contains(&"warning DDL_KEY_GONE".to_owned()), "{before}: {told:#?}");
+            assert!(
+                told.contains(
+                    &"concurrent, SHARE UPDATE EXCLUSIVE r: drop index CONCURRENTLY r_uq".to_owned()
+                ),
+                "{told:#?}"
+            );
+        }
+        let told = fallen(
+            "create table n (r_id int references r (id)); alter table n drop constraint n_r_id_fkey",
+            "drop index r_uq cascade",
+        );
+        assert!(!told.iter().any(|line| line.contains("n_r_id_fkey")), "{told:#?}");
+        let told =
+            fallen("create table n (r_id int references r (id)); drop table n", "drop index r_uq cascade");
+        assert!(!told.iter().any(|line| line.contains("n_r_id_fkey")), "{told:#?}");
+    }
+
+    #[test]
+    fn a_foreign_key_falls_with_an_index_that_the_plan_made() {
+        let made = "create unique index u on r (a); create table n (r_a int constraint k references r (a))";
+        let told = fallen(made, "drop index u cascade");
+        assert!(told.iter().any(|line| line.ends_with("\"n\" drop constraint \"k\"")), "{told:#?}");
+        let renamed = fallen(&format!("{made}; alter index u rename to w"), "drop index w cascade");
+        assert!(renamed.iter().any(|line| line.ends_with("\"n\" drop constraint \"k\"")), "{renamed:#?}");
+        assert_eq!(fallen(made, "drop index r_uq cascade").len(), 3, "k does not rest on it");
+    }
+
+    #[test]
+    fn on_which_of_two_it_rests_only_the_server_can_tell() {
+        let made =
+            "create unique index u on r (id); create table n (r_id int constraint k references r (id))";
+        assert_eq!(fallen(made, "drop index u cascade"), ["blocking DDL_CASCADE"]);
+        assert_eq!(fallen(made, "drop index r_uq cascade"), ["blocking DDL_CASCADE"]);
+    }
+
+    #[test]
+    fn a_foreign_key_seen_falls_by_its_names_of_now() {
+        let renamed = "alter table t rename to t2; alter table t2 rename constraint t_r_fk to k";
+        let told = fallen(renamed, "drop index r_uq cascade");
+        assert!(told[0].ends_with("alter table \"public\".\"t2\" drop constraint \"k\""), "{told:#?}");
     }
 
     #[test]

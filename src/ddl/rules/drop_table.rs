@@ -14,10 +14,10 @@ use crate::{
             NodeEnum,
             node::{self, DropBehavior, ObjectType},
         },
-        scene::{Known, Scene},
+        scene::{ForeignKey, Known, Scene},
         source::Statement,
     },
-    facts::{ConstraintKind, Table, View},
+    facts::{Table, View},
     pg::name::TableName,
 };
 
@@ -86,8 +86,8 @@ impl Falling<'_> {
             .scene
             .foreign_keys_to(&self.table.name)
             .iter()
-            .filter(|(other, _)| !self.names.contains(&other.name))
-            .map(|(other, key)| format!("{} of {}", key.name.as_str(), other.name.plain()))
+            .filter(|key| !self.names.contains(&key.table))
+            .map(ForeignKey::plain)
             .collect();
         if !keys.is_empty() {
             return fails(
@@ -113,23 +113,18 @@ impl Falling<'_> {
         let name = &self.table.name;
         let views = self.scene.views_on(name, None);
         let mut sqls: Vec<String> = views.into_iter().map(drop_view).collect();
-        let drop_key = |table: &TableName, key: &crate::facts::Constraint| {
-            format!("alter table {table} drop constraint {}", key.name)
-        };
-        sqls.extend(self.scene.foreign_keys_to(name).iter().map(|(other, key)| drop_key(&other.name, key)));
+        sqls.extend(self.scene.foreign_keys_to(name).iter().map(ForeignKey::dropped));
         let parent = self.scene.parent(self.table).filter(|parent| !self.names.contains(parent));
         let detached = parent.filter(|parent| self.scene.default_partition(parent).is_none());
         if let Some(parent) = detached {
             sqls.push(format!("alter table {parent} detach partition {name} concurrently"));
         }
         // After the detaching its foreign keys are its own, and fall one by one.
-        let own = self.table.constraints.iter().filter(|key| {
-            key.kind == ConstraintKind::ForeignKey
-                && key.references.as_ref() != Some(name)
-                && (!key.inherited || detached.is_some())
-                && self.scene.has_constraint(name, &key.name)
-        });
-        sqls.extend(own.map(|key| drop_key(name, key)));
+        let own = match detached {
+            Some(_) => self.scene.every_foreign_key(name),
+            None => self.scene.foreign_keys(name),
+        };
+        sqls.extend(own.iter().filter(|key| key.references != *name).map(ForeignKey::dropped));
         sqls
     }
 }
@@ -152,11 +147,10 @@ fn cost(scene: &Scene, name: &TableName) -> Cost {
             locks.extend(default.map(|default| exclusive(default, LockRole::Partition)));
         }
         // What a partition has from its parent has no triggers of its own on the other table.
-        let referenced = scene.foreign_keys(table).filter_map(|key| key.references.as_ref());
-        let referenced = referenced.filter(|other| *other != name);
-        locks.extend(referenced.map(|other| exclusive(other, LockRole::Referenced)));
+        let own = scene.foreign_keys(name).into_iter().filter(|key| key.references != *name);
+        locks.extend(own.map(|key| exclusive(&key.references, LockRole::Referenced)));
         let referring = scene.foreign_keys_to(name);
-        locks.extend(referring.iter().map(|(other, _)| exclusive(&other.name, LockRole::Referenced)));
+        locks.extend(referring.iter().map(|key| exclusive(&key.table, LockRole::Referenced)));
     }
     Cost::brief(once(locks))
 }

@@ -79,9 +79,9 @@ fn with_referring(scene: &Scene, named: &[TableName]) -> Vec<TableName> {
     let mut all = named.to_vec();
     let mut at = 0;
     while at < all.len() {
-        for (table, _) in scene.foreign_keys_to(&all[at].clone()) {
-            if !all.contains(&table.name) {
-                all.push(table.name.clone());
+        for key in scene.foreign_keys_to(&all[at].clone()) {
+            if !all.contains(&key.table) {
+                all.push(key.table);
             }
         }
         at += 1;

@@ -19,7 +19,7 @@ pub(super) struct Around {
     triggers_gone: BTreeSet<(TableName, String)>,
     triggers_made: BTreeSet<(TableName, String)>,
     columns_gone: BTreeSet<(TableName, String)>,
-    detached: BTreeSet<TableName>,
+    pub(super) detached: BTreeSet<TableName>,
     /// Indexes made parts of the index of a partitioned table.
     attached_indexes: BTreeSet<TableName>,
     /// Constraints made here on tables in use.
@@ -36,26 +36,6 @@ struct Made {
 }
 
 impl<'a> Scene<'a> {
-    /// The foreign keys of a table; those its parent gave it are left out.
-    pub fn foreign_keys(&self, table: &'a Table) -> impl Iterator<Item = &'a Constraint> {
-        table.constraints.iter().filter(move |constraint| {
-            constraint.kind == ConstraintKind::ForeignKey
-                && (!constraint.inherited || self.around.detached.contains(&table.name))
-                && self.has_constraint(&table.name, &constraint.name)
-        })
-    }
-
-    /// The foreign keys of other tables that refer to one, with their tables.
-    pub fn foreign_keys_to(&self, referenced: &TableName) -> Vec<(&'a Table, &'a Constraint)> {
-        let Some(live) = self.live else { return Vec::new() };
-        live.tables
-            .iter()
-            .filter(|table| table.name != *referenced && !self.dropped.contains(&table.name))
-            .flat_map(|table| self.foreign_keys(table).map(move |key| (table, key)))
-            .filter(|(_, key)| key.references.as_ref() == Some(referenced))
-            .collect()
-    }
-
     /// Whether a constraint that was seen is still there.
     pub fn has_constraint(&self, table: &TableName, constraint: &Ident) -> bool {
         !self.around.constraints_gone.contains(&(table.clone(), constraint.as_str().to_owned()))
@@ -102,15 +82,22 @@ impl<'a> Scene<'a> {
 
     /// Whether this plan made a unique index over plain columns and all rows of a relation.
     pub fn has_unique_index(&self, relation: &TableName) -> bool {
-        self.made_indexes.iter().filter(|(_, on)| *on == relation).any(|(name, _)| {
-            self.around.indexes.get(name).is_some_and(|index| {
-                index.unique
-                    && index.where_clause.is_none()
-                    && index.index_params.iter().all(
-                        |item| matches!(&item.node, Some(NodeEnum::IndexElem(element)) if element.expr.is_none()),
-                    )
-            })
+        !self.unique_indexes_made(relation).is_empty()
+    }
+
+    /// The unique indexes over plain columns and all rows of a relation that this plan made, with their columns.
+    pub(super) fn unique_indexes_made(&self, relation: &TableName) -> Vec<(&str, Vec<String>)> {
+        let plain = |item: &node::Node| match &item.node {
+            Some(NodeEnum::IndexElem(element)) if element.expr.is_none() => Some(element.name.clone()),
+            _ => None,
+        };
+        let made = self.made_indexes.iter().filter(|(_, on)| *on == relation);
+        made.filter_map(|(name, _)| {
+            let index = self.around.indexes.get(name)?;
+            let columns: Option<Vec<String>> = index.index_params.iter().map(plain).collect();
+            (index.unique && index.where_clause.is_none()).then_some((name.name.as_str(), columns?))
         })
+        .collect()
     }
 
     /// The relations that a view reads, through other views too.
@@ -417,6 +404,33 @@ impl Scene<'_> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A constraint has another name from here on.
+    pub(super) fn rename_constraint(&mut self, table: TableName, from: &str, to: &str) {
+        let key = (table, from.to_owned());
+        let made = self.around.made.remove(&key).or_else(|| {
+            let seen = self.live_table(&key.0)?.constraints.iter().find(|seen| seen.name.as_str() == from)?;
+            Some(Made { constraint: constraint_node(&seen.definition)?, proved: seen.validated })
+        });
+        if let Some(made) = made {
+            self.around.made.insert((key.0.clone(), to.to_owned()), made);
+        }
+        self.around.constraints_gone.insert(key);
+    }
+
+    /// A table has another name from here on.
+    pub(super) fn rename_around(&mut self, from: &TableName, to: &TableName) {
+        let now = |(on, name): (TableName, String)| (if on == *from { to.clone() } else { on }, name);
+        let around = &mut self.around;
+        around.made =
+            std::mem::take(&mut around.made).into_iter().map(|(key, made)| (now(key), made)).collect();
+        for names in [&mut around.constraints_gone, &mut around.triggers_gone, &mut around.triggers_made] {
+            *names = std::mem::take(names).into_iter().map(now).collect();
+        }
+        if let Some(index) = around.indexes.remove(from) {
+            around.indexes.insert(to.clone(), index);
         }
     }
 

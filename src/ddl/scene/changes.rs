@@ -7,7 +7,7 @@ use crate::{
         types::SqlType,
         volatility,
     },
-    facts::{Column, Constraint, ConstraintKind, Domain, Table, TableKind, Volatility},
+    facts::{Column, Constraint, ConstraintKind, Domain, Table, Volatility},
     pg::name::{Ident, TableName},
 };
 use node::{AlterTableType as Type, ConstrType};
@@ -225,20 +225,6 @@ impl<'a> Scene<'a> {
         self.changes.get(table)?.filled.get(column).map(String::as_str)
     }
 
-    /// Foreign keys of other tables (and its own) that refer to a table: table and constraint name, with the definition.
-    pub fn referrers(&self, referenced: &TableName) -> Vec<(&'a TableName, String, String)> {
-        let tables = self.live.into_iter().flat_map(|live| &live.tables);
-        let mut found = Vec::new();
-        for table in tables.filter(|table| !table.is_partition || table.kind != TableKind::Partitioned) {
-            for (name, now) in self.constraints(&table.name) {
-                if now.kind == ConstraintKind::ForeignKey && now.references.as_ref() == Some(referenced) {
-                    found.push((&table.name, name, now.definition.unwrap_or_default()));
-                }
-            }
-        }
-        found
-    }
-
     pub(super) fn live_table(&self, table: &TableName) -> Option<&'a Table> {
         match self.relation(table) {
             Known::Live(table) => Some(table),
@@ -281,6 +267,7 @@ impl<'a> Scene<'a> {
                     if let Some(changes) = self.changes_with_index(&index) {
                         changes.indexes.remove(index.name.as_str());
                     }
+                    self.made_indexes.remove(&index);
                     self.dropped.insert(index);
                 }
             }
@@ -392,7 +379,12 @@ impl<'a> Scene<'a> {
         self.changes.entry(table.clone()).or_default().columns.insert(column.to_owned(), now);
     }
 
-    fn learn_constraint(&mut self, table: &TableName, constraint: &node::Constraint, path: &[Ident]) {
+    pub(super) fn learn_constraint(
+        &mut self,
+        table: &TableName,
+        constraint: &node::Constraint,
+        path: &[Ident],
+    ) {
         let Some(kind) = kind(constraint.contype()) else { return };
         let references = constraint.pktable.as_ref().map(|range| self.range(range, path));
         let validated = !constraint.skip_validation;

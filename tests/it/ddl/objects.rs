@@ -72,6 +72,15 @@ const CASES: &[(&str, bool)] = &[
     ("drop table p", true),
     ("drop schema old cascade", true),
     ("drop index r_uq cascade", true),
+    (
+        "create table n (id int primary key, u int constraint n_r references r (u)); alter table t add constraint t_r2 foreign key (a) references r (u) not valid; drop index r_uq cascade",
+        true,
+    ),
+    ("create table n (t_id bigint references t); alter table t drop constraint t_pkey cascade", true),
+    (
+        "create table n (id bigint references r, t_id bigint references t); alter table n drop column id; drop table n",
+        true,
+    ),
     ("alter index t_a set tablespace pg_default", true),
     ("create statistics x on a, b from t", true),
     ("drop statistics t_s", true),

@@ -18,10 +18,10 @@ use crate::{
             self, NodeEnum,
             node::{self, AlterTableType, ConstrType, Token as Kind},
         },
-        scene::{Known, Scene, constraint_node},
+        scene::{ForeignKey, Known, Scene, constraint_node},
         source::Statement,
     },
-    facts::{Constraint, Partitioned, Table, TableKind},
+    facts::{Partitioned, Table, TableKind},
     pg::name::{Ident, TableName},
 };
 use std::collections::BTreeMap;
@@ -257,19 +257,19 @@ impl Attach<'_> {
         let default = self.scene.default_partition(&self.parent);
         locks.extend(default.map(|default| exclusive(default, LockRole::Partition)));
         if let Known::Live(parent) = self.scene.relation(&self.parent) {
-            let mut others: BTreeMap<&TableName, LockMode> = BTreeMap::new();
-            for key in self.scene.foreign_keys(parent) {
-                let Some(other) = &key.references else { continue };
-                let mode = others.entry(other).or_insert(LockMode::ShareRowExclusive);
-                *mode = (*mode).max(self.lock_of_key(key));
+            let mut others: BTreeMap<TableName, LockMode> = BTreeMap::new();
+            for key in self.scene.foreign_keys(&parent.name) {
+                let mode = self.lock_of_key(&key);
+                let strongest = others.entry(key.references).or_insert(mode);
+                *strongest = mode.max(*strongest);
             }
-            locks.extend(others.into_iter().map(|(other, mode)| lock(other, mode, LockRole::Referenced)));
+            locks.extend(others.iter().map(|(other, mode)| lock(other, *mode, LockRole::Referenced)));
         }
         Cost::brief(locks)
     }
 
     /// On the other table of a foreign key. Measured: taking over one that the partition has drops its triggers there.
-    fn lock_of_key(&self, key: &Constraint) -> LockMode {
+    fn lock_of_key(&self, key: &ForeignKey) -> LockMode {
         let there = self.scene.constraint_trees(&self.partition);
         let taken_over = constraint_node(&key.definition)
             .is_some_and(|wanted| there.iter().any(|(_, one)| same_foreign_key(one, &wanted)));

@@ -82,8 +82,10 @@ impl Detach<'_> {
         }
         // Its foreign keys become its own, with triggers of their own on the other tables.
         if let Known::Live(parent) = self.scene.relation(&self.parent) {
-            let others = self.scene.foreign_keys(parent).filter_map(|key| key.references.as_ref());
-            locks.extend(others.map(|other| lock(other, LockMode::ShareRowExclusive, LockRole::Referenced)));
+            let keys = self.scene.foreign_keys(&parent.name).into_iter();
+            locks.extend(
+                keys.map(|key| lock(&key.references, LockMode::ShareRowExclusive, LockRole::Referenced)),
+            );
         }
         once(locks)
     }
@@ -138,7 +140,7 @@ impl Detach<'_> {
         )];
         let referring = self.scene.foreign_keys_to(&self.parent);
         if !referring.is_empty() {
-            let tables: Vec<String> = referring.iter().map(|(table, _)| table.name.plain()).collect();
+            let tables: Vec<String> = referring.iter().map(|key| key.table.plain()).collect();
             findings.push(info(
                 self.statement,
                 "DDL_REFERENCED",
