@@ -12,6 +12,7 @@ pub(super) struct Block {
     pub has_variables: bool,
     /// The first thing in it that cannot be told without running it.
     pub opaque: Option<String>,
+    conditions: usize,
 }
 
 /// A statement in a block.
@@ -19,8 +20,26 @@ pub(super) struct Block {
 pub(super) struct Inside {
     /// Its text.
     pub sql: String,
+    /// What decides whether it runs; empty when it always does.
+    pub under: Vec<Under>,
+}
+
+impl Inside {
     /// It may or may not run: it is under IF or CASE, or in a block with EXCEPTION.
-    pub conditional: bool,
+    pub fn conditional(&self) -> bool {
+        !self.under.is_empty()
+    }
+}
+
+/// What decides whether a statement runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Under {
+    /// An IF, by its number in the block: the condition, and what it must be.
+    Condition { nth: usize, text: String, holds: bool },
+    /// It is alone in a block whose EXCEPTION lets a thing of the same name stand, and does nothing else.
+    UnlessDuplicate,
+    /// Something that only running it tells.
+    Dark,
 }
 
 /// Functions without an effect, as blocks use them in conditions and messages.
@@ -88,7 +107,7 @@ pub(super) fn read(sql: &str) -> Option<Block> {
         for datum in function.get("datums").and_then(Value::as_array).into_iter().flatten() {
             block.variable(datum);
         }
-        block.statement(function.get("action")?, false);
+        block.statement(function.get("action")?, &[]);
     }
     Some(block)
 }
@@ -108,13 +127,35 @@ impl Block {
         self.opaque.get_or_insert_with(|| what.to_owned());
     }
 
-    fn body(&mut self, statements: Option<&Value>, conditional: bool) {
+    fn body(&mut self, statements: Option<&Value>, under: &[Under]) {
         for statement in statements.and_then(Value::as_array).into_iter().flatten() {
-            self.statement(statement, conditional);
+            self.statement(statement, under);
         }
     }
 
-    fn statement(&mut self, statement: &Value, conditional: bool) {
+    /// What stands under an IF's branches: each under its own condition, and under those before it not holding.
+    fn branches(&mut self, fields: &Value, under: &[Under]) {
+        let elsifs = fields.get("elsif_list").and_then(Value::as_array).into_iter().flatten();
+        let elsifs = elsifs
+            .map(|part| (part.pointer("/PLpgSQL_if_elsif/cond"), part.pointer("/PLpgSQL_if_elsif/stmts")));
+        let mut under = under.to_vec();
+        for (condition, body) in [(fields.get("cond"), fields.get("then_body"))].into_iter().chain(elsifs) {
+            self.expression_of(condition);
+            let nth = self.conditions;
+            self.conditions += 1;
+            let of = |holds| match text(condition) {
+                Some(text) => Under::Condition { nth, text: text.to_owned(), holds },
+                None => Under::Dark,
+            };
+            under.push(of(true));
+            self.body(body, &under);
+            under.pop();
+            under.push(of(false));
+        }
+        self.body(fields.get("else_body"), &under);
+    }
+
+    fn statement(&mut self, statement: &Value, under: &[Under]) {
         let Some((kind, fields)) = statement.as_object().and_then(|fields| fields.iter().next()) else {
             return;
         };
@@ -122,33 +163,31 @@ impl Block {
         match kind {
             "block" => {
                 let handlers = fields.pointer("/exceptions/PLpgSQL_exception_block/exc_list");
-                self.body(fields.get("body"), conditional || handlers.is_some());
-                for handler in handlers.and_then(Value::as_array).into_iter().flatten() {
-                    self.body(handler.pointer("/PLpgSQL_exception/action"), true);
+                let handlers: &[Value] = handlers.and_then(Value::as_array).map_or(&[], Vec::as_slice);
+                let mut within = under.to_vec();
+                within.extend(guard(fields.get("body"), handlers));
+                self.body(fields.get("body"), &within);
+                let caught = [under, &[Under::Dark]].concat();
+                for handler in handlers {
+                    self.body(handler.pointer("/PLpgSQL_exception/action"), &caught);
                 }
             }
-            "if" => {
-                self.expression_of(fields.get("cond"));
-                self.body(fields.get("then_body"), true);
-                for part in fields.get("elsif_list").and_then(Value::as_array).into_iter().flatten() {
-                    self.expression_of(part.pointer("/PLpgSQL_if_elsif/cond"));
-                    self.body(part.pointer("/PLpgSQL_if_elsif/stmts"), true);
-                }
-                self.body(fields.get("else_body"), true);
-            }
+            "if" => self.branches(fields, under),
             "case" => {
                 self.expression_of(fields.get("t_expr"));
                 for part in fields.get("case_when_list").and_then(Value::as_array).into_iter().flatten() {
                     self.expression_of(part.pointer("/PLpgSQL_case_when/expr"));
-                    self.body(part.pointer("/PLpgSQL_case_when/stmts"), true);
+                    self.body(part.pointer("/PLpgSQL_case_when/stmts"), &[under, &[Under::Dark]].concat());
                 }
-                self.body(fields.get("else_stmts"), true);
+                self.body(fields.get("else_stmts"), &[under, &[Under::Dark]].concat());
             }
             "execsql" => match text(fields.get("sqlstmt")) {
-                Some(sql) => self.statements.push(Inside { sql: sql.trim().to_owned(), conditional }),
+                Some(sql) => {
+                    self.statements.push(Inside { sql: sql.trim().to_owned(), under: under.to_vec() })
+                }
                 None => self.hide("a statement that cannot be read"),
             },
-            "dynexecute" => self.execute(fields.get("query"), conditional),
+            "dynexecute" => self.execute(fields.get("query"), under),
             "perform" | "assign" | "return" | "assert" => {
                 for field in ["expr", "cond", "message"] {
                     self.expression_of(fields.get(field));
@@ -168,11 +207,11 @@ impl Block {
     }
 
     /// EXECUTE of one constant text is that text; of anything else it is dark.
-    fn execute(&mut self, query: Option<&Value>, conditional: bool) {
+    fn execute(&mut self, query: Option<&Value>, under: &[Under]) {
         let constant =
             text(query).and_then(|text| parse::parse_one(&format!("select {text}")).ok()).and_then(constant);
         match constant {
-            Some(sql) => self.statements.push(Inside { sql, conditional }),
+            Some(sql) => self.statements.push(Inside { sql, under: under.to_vec() }),
             None => self.hide("EXECUTE of a text that is put together when it runs"),
         }
     }
@@ -198,6 +237,36 @@ impl Block {
             self.hide(&format!("{name}(), whose effect only running it tells"));
         }
     }
+}
+
+/// What an EXCEPTION part means for the body before it.
+fn guard(body: Option<&Value>, handlers: &[Value]) -> Option<Under> {
+    const DUPLICATE: &[&str] = &["duplicate_object", "duplicate_column", "duplicate_table"];
+    if handlers.is_empty() {
+        return None;
+    }
+    let body = body.and_then(Value::as_array).into_iter().flatten();
+    let is_alone = body.filter(|statement| statement.get("PLpgSQL_stmt_return").is_none()).count() == 1;
+    let is_content = |handler: &Value| {
+        let list =
+            |path| handler.pointer(path).and_then(Value::as_array).map_or(&[] as &[Value], Vec::as_slice);
+        let named = |condition: &Value| {
+            let name = condition.pointer("/PLpgSQL_condition/condname").and_then(Value::as_str);
+            name.is_some_and(|name| DUPLICATE.contains(&name))
+        };
+        let silent = |statement: &Value| statement.get("PLpgSQL_stmt_null").is_some() || is_notice(statement);
+        !list("/PLpgSQL_exception/conditions").is_empty()
+            && list("/PLpgSQL_exception/conditions").iter().all(named)
+            && list("/PLpgSQL_exception/action").iter().all(silent)
+    };
+    Some(if is_alone && handlers.iter().all(is_content) { Under::UnlessDuplicate } else { Under::Dark })
+}
+
+/// RAISE of a level that goes on.
+fn is_notice(statement: &Value) -> bool {
+    const ERROR: i64 = 21;
+    let level = statement.pointer("/PLpgSQL_stmt_raise/elog_level").and_then(Value::as_i64);
+    level.is_some_and(|level| level < ERROR)
 }
 
 /// The text of a `PLpgSQL_expr`.
@@ -227,7 +296,7 @@ mod tests {
     fn inside(sql: &str) -> Vec<(String, bool)> {
         let block = read(sql).unwrap();
         assert_eq!(block.opaque, None, "{sql}");
-        block.statements.into_iter().map(|one| (one.sql, one.conditional)).collect()
+        block.statements.into_iter().map(|one| (one.sql.clone(), one.conditional())).collect()
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod block;
 mod catalogue;
 pub mod compat;
+mod condition;
 mod cursor;
 pub mod directory;
 mod edit;

@@ -205,10 +205,12 @@ impl<'a> Scene<'a> {
     /// Remembers what a statement, and what runs in its place, make and take away.
     pub fn learn_outcome<'s>(&mut self, statement: &Statement, ran: impl Iterator<Item = &'s str>) {
         self.learn(&statement.tree, &statement.search_path);
-        if matches!(statement.tree, NodeEnum::DoStmt(_)) {
+        let ran: Vec<&str> = ran.collect();
+        let is_whole = ran.is_empty() || ran.contains(&statement.sql.as_str());
+        if matches!(statement.tree, NodeEnum::DoStmt(_)) && is_whole {
             self.learn_block(statement);
         }
-        for sql in ran.filter(|sql| *sql != statement.sql) {
+        for sql in ran.into_iter().filter(|sql| *sql != statement.sql) {
             for tree in super::parse::trees(sql).unwrap_or_default() {
                 self.learn(&tree, &statement.search_path);
             }
@@ -220,10 +222,10 @@ impl<'a> Scene<'a> {
         for inside in super::block::read(&statement.sql).unwrap_or_default().statements {
             let tree = match super::parse::parse_one(&inside.sql) {
                 Ok(NodeEnum::CreateStmt(mut create)) => {
-                    create.if_not_exists |= inside.conditional;
+                    create.if_not_exists |= inside.conditional();
                     NodeEnum::CreateStmt(create)
                 }
-                Ok(NodeEnum::DropStmt(_)) if inside.conditional => continue,
+                Ok(NodeEnum::DropStmt(_)) if inside.conditional() => continue,
                 Ok(tree) => tree,
                 Err(_) => continue,
             };

@@ -3,20 +3,19 @@
 
 use super::{
     alter_table::{Part, Verdict},
-    info,
+    expand, info,
 };
 use crate::{
     ddl::{
-        lock::{LockMode, LockRole, LockTaken},
+        lock::{LockMode, LockTaken},
         parse::{
             self, NodeEnum,
             node::{self, AlterTableType as Type, ConstrType, DropBehavior},
         },
-        scene::Known,
         statement::{Undo, Verify},
     },
     facts::{ConstraintKind, TableKind},
-    pg::name::{Ident, TableName},
+    pg::name::Ident,
 };
 
 pub(super) fn part(part: &Part) -> Option<Verdict> {
@@ -94,22 +93,8 @@ fn referenced(part: &Part, name: &str, mode: LockMode) -> Vec<LockTaken> {
         part.scene.constraint(part.table, name).filter(|known| known.kind == ConstraintKind::ForeignKey);
     known
         .and_then(|known| known.references)
-        .map(|relation| other_side(part, relation, mode))
+        .map(|relation| expand::referenced(part.scene, &relation, mode))
         .unwrap_or_default()
-}
-
-fn other_side(part: &Part, relation: TableName, mode: LockMode) -> Vec<LockTaken> {
-    if matches!(part.scene.relation(&relation), Known::New) {
-        return Vec::new();
-    }
-    let partitions = part.scene.all_partitions(&relation);
-    let partitions = partitions.iter().map(|part| LockTaken {
-        relation: part.name.clone(),
-        mode,
-        role: LockRole::Partition,
-    });
-    let partitions: Vec<LockTaken> = partitions.collect();
-    std::iter::once(LockTaken { relation, mode, role: LockRole::Referenced }).chain(partitions).collect()
 }
 
 fn add(part: &Part, constraint: &node::Constraint) -> Option<Verdict> {
@@ -141,7 +126,7 @@ fn add(part: &Part, constraint: &node::Constraint) -> Option<Verdict> {
             let title = format!("add foreign key {name}{not_valid}");
             Some(Verdict {
                 scan: reads,
-                others: other_side(part, referenced, mode),
+                others: expand::referenced(part.scene, &referenced, mode),
                 ..Verdict::new(title, mode)
             })
         }

@@ -4,7 +4,7 @@ use super::{Outcome, blocking};
 use crate::ddl::{
     lock::{Cost, LockMode, LockRole, LockTaken},
     online, parse,
-    scene::Scene,
+    scene::{Known, Scene},
     source::Statement,
 };
 use crate::pg::name::TableName;
@@ -53,6 +53,17 @@ pub(super) fn instead_of(outcome: Option<Outcome>, was: Cost) -> Option<Outcome>
 /// ACCESS EXCLUSIVE on a relation.
 pub(super) fn exclusive(relation: &TableName, role: LockRole) -> LockTaken {
     LockTaken { relation: relation.clone(), mode: LockMode::AccessExclusive, role }
+}
+
+/// What the other table of a foreign key is locked with, and its partitions; nothing when nobody uses it yet.
+pub(super) fn referenced(scene: &Scene, relation: &TableName, mode: LockMode) -> Vec<LockTaken> {
+    if matches!(scene.relation(relation), Known::New) {
+        return Vec::new();
+    }
+    let lock = |relation: &TableName, role| LockTaken { relation: relation.clone(), mode, role };
+    let partitions = scene.all_partitions(relation).into_iter();
+    let partitions = partitions.map(|part| lock(&part.name, LockRole::Partition));
+    std::iter::once(lock(relation, LockRole::Referenced)).chain(partitions).collect()
 }
 
 /// CASCADE, when nobody has looked what depends on the thing.

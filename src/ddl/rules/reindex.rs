@@ -50,11 +50,15 @@ fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     if let Some(finding) = exclusion(statement, table, &relation, whole_table) {
         return Outcome::finding(finding);
     }
-    if let Some(table) = table.filter(|table| table.kind == TableKind::Partitioned)
-        && let Some(outcome) =
-            part_by_part(statement, scene, reindex, table, (!whole_table).then_some(&relation))
-    {
-        return Some(outcome);
+    let parts = match table {
+        Some(table) if table.kind == TableKind::Partitioned => {
+            below(scene, table, (!whole_table).then_some(&relation))
+        }
+        Some(_) => Vec::new(),
+        None => scene.parts_made(&relation),
+    };
+    if !parts.is_empty() {
+        return part_by_part(statement, scene, reindex, &parts);
     }
     let was_concurrent = is_concurrent(reindex);
     let sql = concurrent(statement, reindex, None)?;
@@ -74,15 +78,8 @@ fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     Some(Outcome { steps: vec![step], findings })
 }
 
-/// Each partition's table or index alone. Measured: named as a whole, even CONCURRENTLY first takes SHARE on the table or index
-/// of every partition at once, and writers queue behind it. `None` when there is nothing below.
-fn part_by_part(
-    statement: &Statement,
-    scene: &Scene,
-    reindex: &node::ReindexStmt,
-    table: &Table,
-    index: Option<&TableName>,
-) -> Option<Outcome> {
+/// The leaves below a partitioned table: their tables, and what of each is rebuilt, itself or its part of the index.
+fn below(scene: &Scene, table: &Table, index: Option<&TableName>) -> Vec<(TableName, TableName)> {
     let mut parts = Vec::new();
     match index {
         None => parts.extend(
@@ -94,9 +91,17 @@ fn part_by_part(
         ),
         Some(index) => parts_of_index(scene, table, &index.name, &mut parts),
     }
-    if parts.is_empty() {
-        return None;
-    }
+    parts
+}
+
+/// Each partition's table or index alone. Measured: named as a whole, even CONCURRENTLY first takes SHARE on the table or index
+/// of every partition at once, and writers queue behind it.
+fn part_by_part(
+    statement: &Statement,
+    scene: &Scene,
+    reindex: &node::ReindexStmt,
+    parts: &[(TableName, TableName)],
+) -> Option<Outcome> {
     let sqls: Option<Vec<String>> =
         parts.iter().map(|(_, named)| concurrent(statement, reindex, Some(named))).collect();
     let outcome = in_turn(statement, scene, RECIPE, &sqls?);
@@ -221,6 +226,16 @@ mod tests {
         ddl::tests::{index, live, on_live, told},
         pg::name::Ident,
     };
+
+    #[test]
+    fn a_partitioned_index_that_the_plan_made_is_rebuilt_leaf_by_leaf_too() {
+        let made = on_live("create index p_n on p (b)");
+        let both = on_live("create index p_n on p (b); alter index p_n rename to p_m; reindex index p_m");
+        let again: Vec<&String> = both.iter().filter(|line| line.contains("reindex")).collect();
+        let leaves = made.iter().filter(|line| line.starts_with("concurrent")).count();
+        assert_eq!(again.len(), leaves, "{both:#?}");
+        assert!(leaves > 1 && !again.iter().any(|line| line.ends_with("p_m")), "{both:#?}");
+    }
 
     #[test]
     fn index_and_table_are_rebuilt_beside_the_old() {

@@ -20,8 +20,8 @@ pub(super) struct Around {
     triggers_made: BTreeSet<(TableName, String)>,
     columns_gone: BTreeSet<(TableName, String)>,
     pub(super) detached: BTreeSet<TableName>,
-    /// Indexes made parts of the index of a partitioned table.
-    attached_indexes: BTreeSet<TableName>,
+    /// Indexes made parts of the index of a partitioned table, with that one.
+    attached_indexes: BTreeMap<TableName, TableName>,
     /// Constraints made here on tables in use.
     made: BTreeMap<(TableName, String), Made>,
     /// Indexes made here on tables in use, by (schema, name).
@@ -76,8 +76,21 @@ impl<'a> Scene<'a> {
 
     /// Whether an index is a part of the index of a partitioned table.
     pub fn is_attached(&self, index: &TableName) -> bool {
-        self.around.attached_indexes.contains(index)
+        self.around.attached_indexes.contains_key(index)
             || self.index(index).is_some_and(|(_, index)| index.parent.is_some())
+    }
+
+    /// The leaves below an index of a partitioned table that this plan made: their tables and indexes.
+    pub fn parts_made(&self, whole: &TableName) -> Vec<(TableName, TableName)> {
+        let mut leaves = Vec::new();
+        for (part, _) in self.around.attached_indexes.iter().filter(|(_, of)| *of == whole) {
+            let below = self.parts_made(part);
+            match self.made_indexes.get(part) {
+                Some(table) if below.is_empty() => leaves.push((table.clone(), part.clone())),
+                _ => leaves.extend(below),
+            }
+        }
+        leaves
     }
 
     /// Whether this plan made a unique index over plain columns and all rows of a relation.
@@ -204,6 +217,12 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// The schemas that hold tables.
+    pub fn schemas(&self) -> BTreeSet<Ident> {
+        let seen = self.live.into_iter().flat_map(|live| &live.tables).map(|table| &table.name);
+        seen.chain(&self.created).map(|name| name.schema.clone()).collect()
+    }
+
     /// Whether a schema holds functions, types or anything else that is no table, view or sequence.
     pub fn holds_more_than_relations(&self, schema: &str) -> bool {
         self.live
@@ -326,8 +345,10 @@ impl Scene<'_> {
                 }
             }
             NodeEnum::AlterTableStmt(alter) if alter.objtype() == ObjectType::ObjectIndex => {
+                let Some(range) = &alter.relation else { return };
+                let whole = self.range(range, path);
                 let parts = alter.cmds.iter().filter_map(attached).map(|part| self.range(part, path));
-                let parts: Vec<TableName> = parts.collect();
+                let parts: Vec<(TableName, TableName)> = parts.map(|part| (part, whole.clone())).collect();
                 self.around.attached_indexes.extend(parts);
             }
             NodeEnum::IndexStmt(index) if !index.idxname.is_empty() => {
@@ -429,6 +450,9 @@ impl Scene<'_> {
         for names in [&mut around.constraints_gone, &mut around.triggers_gone, &mut around.triggers_made] {
             *names = std::mem::take(names).into_iter().map(now).collect();
         }
+        let now = |name: TableName| if name == *from { to.clone() } else { name };
+        let attached = std::mem::take(&mut around.attached_indexes);
+        around.attached_indexes = attached.into_iter().map(|(part, whole)| (now(part), now(whole))).collect();
         if let Some(index) = around.indexes.remove(from) {
             around.indexes.insert(to.clone(), index);
         }

@@ -246,6 +246,9 @@ impl<'a> Scene<'a> {
                 _ => {}
             }
         }
+        for (constraint, _) in found.iter().filter(|(one, _)| one.contype() != ConstrType::ConstrForeign) {
+            self.learn_constraint(&table, constraint, path);
+        }
         self.learn_keys(&table, found, path);
     }
 

@@ -50,6 +50,10 @@ const TABLES: &str = "
     insert into spare select 7, n, 1 from generate_series(1, 3000) n;
     create table spared (id int, a int);
     insert into spared select 5000, n from generate_series(1, 3000) n;
+    create table pr (id int primary key) partition by range (id);
+    create table pr1 partition of pr for values from (0) to (1000);
+    create table pc (id int, pr_id int references pr) partition by range (id);
+    create table pc1 (id int, pr_id int);
     create table k (id int primary key, p_id int);
     create sequence sq;
     create table old.o (id serial primary key, r_id bigint references public.r);
@@ -104,6 +108,7 @@ const CASES: &[(&str, bool)] = &[
     ("create table d9 partition of d for values from (9000) to (10000)", true),
     ("alter table p attach partition spare for values in (7)", true),
     ("alter table d attach partition spared for values from (5000) to (6000)", true),
+    ("alter table pc attach partition pc1 for values from (0) to (10)", true),
     // The CONCURRENTLY form leaves a CHECK that says the old bound.
     ("alter table p detach partition p1", false),
     ("alter table d detach partition d1", true),

@@ -6,7 +6,7 @@
 use super::{
     super::{
         Outcome, Rule, as_written, blocking,
-        expand::{exclusive, in_turn, instead_of},
+        expand::{exclusive, in_turn, instead_of, referenced},
         index_name, unknown_relation,
     },
     bound::{self, Bound},
@@ -263,7 +263,8 @@ impl Attach<'_> {
                 let strongest = others.entry(key.references).or_insert(mode);
                 *strongest = mode.max(*strongest);
             }
-            locks.extend(others.iter().map(|(other, mode)| lock(other, *mode, LockRole::Referenced)));
+            // Measured: the partitions of the other table are locked with it.
+            locks.extend(others.iter().flat_map(|(other, mode)| referenced(self.scene, other, *mode)));
         }
         Cost::brief(locks)
     }
@@ -352,6 +353,21 @@ mod tests {
                 "brief, ACCESS EXCLUSIVE spare: alter table \"public\".\"spare\" drop constraint \"spare_attach\"",
             ]
         );
+    }
+
+    #[test]
+    fn the_partitions_of_the_other_table_of_a_foreign_key_are_locked_with_it() {
+        let mut live = live();
+        let p = live.tables.iter_mut().find(|table| table.name.name.as_str() == "p").unwrap();
+        let mut key = constraint("p_d_fk", ConstraintKind::ForeignKey, Some("d"));
+        key.definition = "FOREIGN KEY (b) REFERENCES d(id)".into();
+        p.constraints.push(key);
+        let steps =
+            told("create table n (id int); alter table p attach partition n for values in (7)", Some(&live));
+        let locks = "SHARE ROW EXCLUSIVE d + SHARE ROW EXCLUSIVE d1 + SHARE ROW EXCLUSIVE dd: ";
+        assert!(steps.iter().any(|step| step.contains(locks)), "{steps:#?}");
+        let steps = told("alter table p detach partition p1", Some(&live));
+        assert!(steps.iter().any(|step| step.contains(locks)), "{steps:#?}");
     }
 
     #[test]

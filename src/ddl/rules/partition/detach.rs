@@ -2,8 +2,10 @@
 //! DEFAULT partition; then both are locked for a moment.
 
 use super::super::{
-    Outcome, Rule, as_written, concurrently, drop_table::once, expand::exclusive, info, unknown_relation,
-    warning,
+    Outcome, Rule, as_written, concurrently,
+    drop_table::once,
+    expand::{exclusive, referenced},
+    info, unknown_relation, warning,
 };
 use crate::{
     ddl::{
@@ -83,9 +85,8 @@ impl Detach<'_> {
         // Its foreign keys become its own, with triggers of their own on the other tables.
         if let Known::Live(parent) = self.scene.relation(&self.parent) {
             let keys = self.scene.foreign_keys(&parent.name).into_iter();
-            locks.extend(
-                keys.map(|key| lock(&key.references, LockMode::ShareRowExclusive, LockRole::Referenced)),
-            );
+            let mode = LockMode::ShareRowExclusive;
+            locks.extend(keys.flat_map(|key| referenced(self.scene, &key.references, mode)));
         }
         once(locks)
     }
