@@ -18,7 +18,7 @@ use crate::plan::{MigrationKind, Side};
 use crate::runbook::in_place;
 use crate::step::{
     Step,
-    ddl::{DdlWorld, steps},
+    ddl::{Brownout, DdlWorld, Waited, steps},
 };
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -29,6 +29,7 @@ struct InPlace {
     info: ConnInfo,
     epoch: i64,
     ears: Ears,
+    brownout: Brownout,
 }
 
 #[async_trait]
@@ -44,6 +45,10 @@ impl DdlWorld for InPlace {
     fn ears(&self) -> &dyn Listener {
         self.ears.as_ref()
     }
+
+    fn brownout(&self) -> &Brownout {
+        &self.brownout
+    }
 }
 
 /// What came of it.
@@ -53,6 +58,8 @@ pub enum Applied {
     Now {
         /// How many.
         statements: usize,
+        /// What other sessions waited for them in this run.
+        waited: Waited,
     },
     /// An earlier run had finished; nothing was done.
     Before,
@@ -108,7 +115,8 @@ pub async fn run(brief: Brief, ears: Ears, mut stop: watch::Receiver<bool>) -> R
     };
     refuse_other(&pin, &fingerprint, &identity)?;
 
-    let world = InPlace { info: info.clone(), epoch: keeper.epoch(), ears: ears.clone() };
+    let brownout = brief.plan.schema.brownout_max.map_or_else(Brownout::default, |max| Brownout::of(max.0));
+    let world = InPlace { info: info.clone(), epoch: keeper.epoch(), ears: ears.clone(), brownout };
     let journal = PgJournal::new(info.clone(), journal, pin.attempt, keeper.epoch());
     let list: Vec<Box<dyn Step<InPlace>>> =
         steps(&pin.statements).into_iter().map(|step| Box::new(step) as Box<dyn Step<InPlace>>).collect();
@@ -124,7 +132,7 @@ pub async fn run(brief: Brief, ears: Ears, mut stop: watch::Receiver<bool>) -> R
         pin::end(&connect::connect(&info, "end").await?, pin.attempt).await?;
     }
     keeper.release().await;
-    outcome.map(|()| Applied::Now { statements: list.len() })
+    outcome.map(|()| Applied::Now { statements: list.len(), waited: world.brownout.waited() })
 }
 
 /// Rewrites for the database as it is; blocking findings stop us before anything was changed.
@@ -137,11 +145,13 @@ async fn look_before_beginning(brief: &Brief, client: &Client) -> Result<Vec<Onl
     Ok(rewritten.statements)
 }
 
-/// Of the plan and its files; the rewritten list is pinned itself.
+/// Of the plan and its files; the rewritten list is pinned itself. What others may be made to wait can be changed between runs.
 pub fn fingerprint(brief: &Brief) -> Result<String> {
     let files: Vec<(&str, &str)> =
         brief.sql_files.iter().map(|file| (file.name.as_str(), file.text.as_str())).collect();
-    let text = serde_json::to_string(&(&brief.plan, files))
+    let mut plan = brief.plan.clone();
+    plan.schema.brownout_max = None;
+    let text = serde_json::to_string(&(&plan, files))
         .doing(Kind::Bug, || "the plan cannot be written as JSON".into())?;
     Ok(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
 }

@@ -8,7 +8,7 @@ pub use cutover::{Cutover, Gate, PgBouncer, Reverse, Route, RouteCommand, Soak, 
 pub use revocation::{ChangeOp, ReplayEffect, ReplayUpdate, RevocationRule, RevocationWhen, SameTx};
 pub use secret::Secret;
 
-use super::quantity::Size;
+use super::quantity::{Size, Span};
 use crate::pg::name::TableName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,9 @@ pub struct SchemaSource {
     /// `views`: clients that know the tables as they were before `sql` find them so in a schema of views, `migrate_compat_NAME`, which they reach by `search_path`; `migrate finish` drops it.
     #[serde(default, skip_serializing_if = "Compat::is_none")]
     pub compat: Compat,
+    /// In place: how long other sessions may wait for one run of `apply`, all their waits together; then it stops, and can be run again. `60s` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brownout_max: Option<Span>,
 }
 
 /// What clients get that know the tables as they were before the plan's SQL.

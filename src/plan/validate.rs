@@ -138,6 +138,10 @@ fn head(plan: &Plan, notes: &mut Notes) {
             notes.block("BAD_VALUE", format!("schema.sql[{at}]"), "the path is empty", "name a SQL file");
         }
     }
+    if plan.schema.brownout_max.is_some_and(|max| max.0.is_zero()) {
+        let what = "with no time at all that others may wait, nothing can be run";
+        notes.block("BAD_VALUE", "schema.brownout_max", what, "allow some seconds; the default is 60s");
+    }
 }
 
 fn differ<T: Serialize>(given: &T, default: &T) -> bool {
@@ -311,6 +315,7 @@ mod tests {
             ("kind: blue_green", "kind: in_place", "CONTRADICTION plan: green"),
             ("to: host=g", "to: port=1", "BAD_VALUE plan: cutover.route.pgbouncer[0].to"),
             ("to: host=g", "to: host=g user=x", "BAD_VALUE plan: cutover.route.pgbouncer[0].to"),
+            ("cutover:\n", "schema: { brownout_max: 0s }\ncutover:\n", "BAD_VALUE plan: schema.brownout_max"),
             ("cutover:\n", "cutover:\n  pause_max: 0s\n", "BAD_VALUE plan: cutover.pause_max"),
             ("cutover:\n", "cutover:\n  pause_max: 2m\n", "LONG_PAUSE plan: cutover.pause_max"),
             ("cutover:\n", "cutover:\n  sequence_gap: 0\n", "BAD_VALUE plan: cutover.sequence_gap"),

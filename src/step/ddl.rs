@@ -18,9 +18,12 @@ use tokio_postgres::Client;
 
 mod backfill;
 mod brief;
+mod brownout;
 mod build;
 mod detach;
 mod look;
+
+pub use brownout::{Brownout, Waited};
 
 /// What the steps need of the world they run in.
 #[async_trait]
@@ -34,6 +37,9 @@ pub trait DdlWorld: Send + Sync {
 
     /// Who is told of progress, blockers and waiting.
     fn ears(&self) -> &dyn Listener;
+
+    /// How long this run may make others wait, and how long it did.
+    fn brownout(&self) -> &Brownout;
 }
 
 /// One statement of the rewritten list.
@@ -172,7 +178,7 @@ impl DdlStep {
             Undo::Nothing => self.forget(client).await,
             Undo::Brief { sql } => {
                 let forget = "delete from migrate.manifest where object = $1";
-                brief::run(world, self, sql, (forget, &[&self.online.id])).await
+                brief::run(world, self, sql, (forget, &[&self.online.id])).await.map(drop)
             }
             Undo::DropIndex { index } => {
                 build::drop_index(world, client, index).await?;
@@ -218,15 +224,16 @@ impl<W: DdlWorld> Step<W> for DdlStep {
     }
 
     async fn apply(&self, world: &W, _: &Notes) -> Result<Option<Value>> {
-        if self.online.class == Class::Concurrent {
-            build::run(world, self).await?;
+        let waited = if self.online.class == Class::Concurrent {
+            build::run(world, self).await?
         } else if let Some(plan) = &self.online.backfill {
-            backfill::run(world, self, plan).await?;
+            backfill::run(world, self, plan).await?
         } else {
             let record = "insert into migrate.manifest (object, prior) values ($1, '{}')";
-            brief::run(world, self, &self.online.sql, (record, &[&self.online.id])).await?;
-        }
-        Ok(Some(json!({ "sql": self.online.sql })))
+            brief::run(world, self, &self.online.sql, (record, &[&self.online.id])).await?
+        };
+        let waited_ms = u64::try_from(waited.total.as_millis()).unwrap_or(u64::MAX);
+        Ok(Some(json!({ "sql": self.online.sql, "others_waited_ms": waited_ms })))
     }
 
     async fn undo(&self, world: &W, _: &Notes) -> Result<()> {

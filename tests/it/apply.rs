@@ -78,6 +78,16 @@ impl Stage {
         self.client().await.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
     }
 
+    /// Waits until a query says so.
+    async fn until(&self, sql: &str) {
+        let client = self.client().await;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !client.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
+            assert!(Instant::now() < deadline, "this did not come true: {sql}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn indexes(&self) -> Vec<String> {
         self.texts(
             "select pg_get_indexdef(indexrelid) || case when indisvalid then '' else ' INVALID' end from pg_index
@@ -271,5 +281,40 @@ async fn the_shipped_plan_runs_on_its_schema() {
         );
         let output = run(&["apply", &plan]).await.expect(0);
         assert!(output.stderr.contains("an earlier run has applied all of it"), "{}", output.stderr);
+    }
+}
+
+/// Surprise 10 of the catalogue: a build waits for every transaction, and so for one that waits for a lock that the builder
+/// holds. Nobody ever waits for a lock of ours: a second run is told at once that there is a first one.
+#[tokio::test]
+async fn a_second_run_is_refused_at_once_and_so_a_build_does_not_wait_for_it() {
+    let (_pair, stages) = both("apply_twice").await;
+    for stage in &stages {
+        let (holder, waiter) = (stage.client().await, stage.client().await);
+        holder.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+        let waits = tokio::spawn(async move {
+            waiter.batch_execute("set deadlock_timeout = '1min'; select pg_advisory_lock(1)").await
+        });
+        stage.until("select exists (select from pg_locks where locktype = 'advisory' and not granted)").await;
+        let error = holder.batch_execute("create index concurrently t_x on t (a)").await.unwrap_err();
+        assert_eq!(error.code().map(|code| code.code()), Some("40P01"), "{error:?}");
+        holder.batch_execute("select pg_advisory_unlock(1); drop index t_x").await.unwrap();
+        waits.await.unwrap().unwrap();
+
+        let writer = stage.client().await;
+        writer.batch_execute("begin; update t set a = a where id = 1").await.unwrap();
+        let (first, second) = tokio::join!(stage.migrate(&["apply", "plan.yaml"]).run(), async {
+            let builds = "select exists (select from pg_stat_activity where query ilike 'create index concurrently%' and wait_event_type = 'Lock')";
+            stage.until(builds).await;
+            let second = stage.migrate(&["apply", "plan.yaml"]).run().await;
+            let behind = "select w.query from pg_stat_activity w join pg_stat_activity ours on ours.pid = any (pg_blocking_pids(w.pid)) where ours.application_name like 'migrate%'";
+            assert_eq!(stage.texts(behind).await, Vec::<String>::new());
+            writer.batch_execute("commit").await.unwrap();
+            second
+        });
+        assert_ne!(second.code, 0);
+        assert!(second.stderr.contains("is at work on this migration"), "{}", second.stderr);
+        let first = first.expect(0);
+        assert!(first.stderr.contains("waited"), "{}", first.stderr);
     }
 }

@@ -1,5 +1,6 @@
 //! The rewritten list on live databases of the oldest and the newest major: who waits, what is left after a crash.
 
+mod brownout;
 mod columns;
 mod compat;
 mod form;

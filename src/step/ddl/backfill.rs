@@ -4,7 +4,11 @@
 //! and a run that died goes on with the next one. Where it ends is fixed when it begins: rows with a greater key were written
 //! by clients that live after the change.
 
-use super::{DdlStep, DdlWorld, brief::search_path};
+use super::{
+    DdlStep, DdlWorld,
+    brief::{pid, search_path, tell_waited},
+    brownout::{Waited, Watch, WhenSpent},
+};
 use crate::{
     ddl::statement::Backfill,
     engine::failpoint,
@@ -27,6 +31,8 @@ const LEAST_BATCH_ROWS: i64 = 10;
 const MOST_BATCH_ROWS: i64 = 50_000;
 /// A batch is made smaller when it takes longer, and greater when it takes less than half of it: its rows are locked so long.
 const BATCH_TARGET: Duration = Duration::from_millis(250);
+/// A batch is made smaller, too, when others waited longer for its rows, all together.
+const WAITED_TARGET: Duration = Duration::from_millis(100);
 /// The server ends a batch that takes longer; it is tried again, smaller.
 const BATCH_DEADLINE_MS: u32 = 30_000;
 /// Between batches we rest as long as one took, so that half of the time belongs to others; no longer than this.
@@ -55,31 +61,38 @@ pub(super) struct Position {
 struct Batch {
     position: Position,
     took: Duration,
+    /// For its rows.
+    waited: Waited,
 }
 
-/// Runs the step's batches until none is left.
+/// Runs the step's batches until none is left; says what others waited for them.
 ///
 /// # Errors
-/// The server's error; [`Kind::Stopped`] when a batch could not be done in any try. What is done stays done.
-pub(super) async fn run(world: &dyn DdlWorld, step: &DdlStep, plan: &Backfill) -> Result<()> {
+/// The server's error; [`Kind::Stopped`] when a batch could not be done in any try, or the brownout budget is spent. What is done
+/// stays done.
+pub(super) async fn run(world: &dyn DdlWorld, step: &DdlStep, plan: &Backfill) -> Result<Waited> {
     if plan.key.is_empty() {
         let what =
             format!("{}: the key of {} was not read when this was planned", step.doing(), plan.table.plain());
         return Err(Error::new(Kind::Request, what).hint("plan again with the database"));
     }
     let client = world.session("ddl backfill").await?;
+    let mut watch = Watch::of(world, pid(&client).await?).await;
     let mut pace = Pace { rows: FIRST_BATCH_ROWS, failed: 0, lag_seen: None };
     loop {
         let began = Instant::now();
-        match batch(world, &client, step, plan, pace.rows).await {
+        let work = batch(world, &client, step, plan, pace.rows);
+        let (done, waited) = watch.over(WhenSpent::Cancel, work).await;
+        match done {
             Ok(position) => {
                 let took = began.elapsed();
                 tell(world, step, &position);
                 if position.done {
-                    return Ok(());
+                    tell_waited(world, step, watch.waited());
+                    return Ok(watch.waited());
                 }
                 failpoint::hit(&format!("{}:batch", step.online.id));
-                pace.after(&Batch { position, took });
+                pace.after(&Batch { position, took, waited });
                 pace.rest(&client, took).await?;
             }
             Err(Trouble::Ours(error)) => return Err(error),
@@ -88,8 +101,15 @@ pub(super) async fn run(world: &dyn DdlWorld, step: &DdlStep, plan: &Backfill) -
                 if client.batch_execute("rollback").await.is_err() {
                     return Err(error).doing(Kind::Server, || step.doing());
                 }
-                pace.failed(step, error).await?;
+                let cancelled = error.code() == Some(&SqlState::QUERY_CANCELED);
+                if !(cancelled && world.brownout().is_spent()) {
+                    pace.failed(step, error).await?;
+                }
             }
+        }
+        if world.brownout().is_spent() {
+            tell_waited(world, step, watch.waited());
+            return Err(world.brownout().spent(&step.doing(), "writers of the rows that it changes"));
         }
     }
 }
@@ -110,7 +130,7 @@ struct Pace {
 impl Pace {
     fn after(&mut self, batch: &Batch) {
         self.failed = 0;
-        if batch.took > BATCH_TARGET {
+        if batch.took > BATCH_TARGET || batch.waited.total > WAITED_TARGET {
             self.rows /= 2;
         } else if batch.took < BATCH_TARGET / 2 {
             self.rows *= 2;

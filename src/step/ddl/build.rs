@@ -5,7 +5,8 @@
 
 use super::{
     DdlStep, DdlWorld,
-    brief::{self, search_path},
+    brief::{self, search_path, tell_waited},
+    brownout::{Waited, Watch, WhenSpent},
     detach, look,
 };
 use crate::{
@@ -25,27 +26,31 @@ const BUILD_DEADLINE: Duration = Duration::from_secs(48 * 3_600);
 /// Between tries after a deadlock.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Runs the step's statement until its effect is there.
+/// Runs the step's statement until its effect is there; says what others waited for it.
 ///
 /// # Errors
 /// The server's error, with nothing INVALID of ours left behind if the server still answers.
-pub(super) async fn run(world: &dyn DdlWorld, step: &DdlStep) -> Result<()> {
+pub(super) async fn run(world: &dyn DdlWorld, step: &DdlStep) -> Result<Waited> {
     let client = world.session("ddl build").await?;
     world.guard(&client).await?;
     note_prior(&client, step).await?;
     for nth in 1..=step.online.retry.tries.max(1) {
         if prepare(world, &client, step).await? {
-            return Ok(());
+            return Ok(Waited::default());
         }
         world.guard(&client).await?;
         client.batch_execute(&search_path("set", step)).await.doing(Kind::Server, || step.doing())?;
         let built = watched(world, &client, &step.online.title, &step.online.sql).await;
-        let Err(error) = built else {
-            if step.online.verify == Verify::Ran {
-                step.note_prior(&client, json!({})).await?;
+        let error = match built {
+            Err(error) => error,
+            Ok(waited) => {
+                if step.online.verify == Verify::Ran {
+                    step.note_prior(&client, json!({})).await?;
+                }
+                tell_done(world, step);
+                tell_waited(world, step, waited);
+                return Ok(waited);
             }
-            tell_done(world, step);
-            return Ok(());
         };
         let again = error.code().is_some_and(|code| {
             *code == SqlState::T_R_DEADLOCK_DETECTED || *code == SqlState::LOCK_NOT_AVAILABLE
@@ -142,6 +147,7 @@ pub(super) async fn drop_index(world: &dyn DdlWorld, client: &Client, index: &Ta
     let title = format!("drop index {}", index.plain());
     watched(world, client, &title, &format!("drop index concurrently if exists {index}"))
         .await
+        .map(drop)
         .doing(Kind::Server, || format!("cannot drop index {}", index.plain()))
 }
 
@@ -162,23 +168,29 @@ pub(super) async fn recreate(world: &dyn DdlWorld, index: &TableName, definition
     world.guard(&client).await?;
     watched(world, &client, &format!("bring back index {}", index.plain()), &sql)
         .await
+        .map(drop)
         .doing(Kind::Server, || format!("cannot bring back {}", index.plain()))
 }
 
-/// Runs a statement while a second session tells how far it is and whom it waits for.
+/// Runs a statement while a second session tells how far it is and whom it waits for; says what others waited for it. It is not
+/// cancelled when the brownout budget is spent, since it would leave an INVALID index; the step after it is not begun then.
 async fn watched(
     world: &dyn DdlWorld,
     client: &Client,
     title: &str,
     sql: &str,
-) -> std::result::Result<(), tokio_postgres::Error> {
+) -> std::result::Result<Waited, tokio_postgres::Error> {
     let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await?.get(0);
     let work = client.batch_execute(sql);
-    tokio::pin!(work);
-    tokio::select! {
-        done = &mut work => done,
-        () = watch(world, title, pid) => work.await,
-    }
+    let told = async {
+        tokio::pin!(work);
+        tokio::select! {
+            done = &mut work => done,
+            () = watch(world, title, pid) => work.await,
+        }
+    };
+    let (done, waited) = Watch::of(world, pid).await.over(WhenSpent::GoOn, told).await;
+    done.map(|()| waited)
 }
 
 fn tell_done(world: &dyn DdlWorld, step: &DdlStep) {

@@ -11,7 +11,7 @@ use migrate::{
     plan::{Side, TableSelection},
     step::{
         Notes, Standing, Step,
-        ddl::{DdlStep, DdlWorld, steps},
+        ddl::{Brownout, DdlStep, DdlWorld, steps},
     },
 };
 use std::{
@@ -24,6 +24,8 @@ use tokio_postgres::Client;
 pub struct Live {
     url: String,
     heard: Heard,
+    /// What it may make others wait.
+    pub brownout: Brownout,
 }
 
 #[derive(Default)]
@@ -48,13 +50,21 @@ impl DdlWorld for Live {
     fn ears(&self) -> &dyn Listener {
         &self.heard
     }
+
+    fn brownout(&self) -> &Brownout {
+        &self.brownout
+    }
 }
 
 impl Live {
     /// Both databases of a pair, with our own state in them and `schema`.
     pub async fn both(name: &str, schema: &str) -> (Pair, [Live; 2]) {
         let pair = Pair::fresh(name).await;
-        let lives = [pair.blue_url(), pair.green_url()].map(|url| Live { url, heard: Heard::default() });
+        let lives = [pair.blue_url(), pair.green_url()].map(|url| Live {
+            url,
+            heard: Heard::default(),
+            brownout: Brownout::default(),
+        });
         for live in &lives {
             let client = live.client().await;
             client.batch_execute(schema).await.unwrap();
