@@ -60,7 +60,11 @@ async fn others_wait_no_longer_than_the_budget_and_the_run_stops_with_a_name() {
         assert!(measured.total >= BUDGET && measured.total < limit, "{measured:?}");
         // What they felt has the machine's own delays in it, so it tells only that we do not see waits that nobody had.
         assert!(felt > BUDGET / 2, "they waited {felt:?}, we saw {measured:?}");
-        assert!(here.warned("to alter public.t: add column n, sessions waited"), "{:?}", here.heard());
+        assert!(
+            here.warned("to alter public.t: add column n nullable, sessions waited"),
+            "{:?}",
+            here.heard()
+        );
 
         // Nothing has happened, and with nobody in the way a run with a new budget goes on from there.
         let added =
