@@ -70,17 +70,24 @@ fn relations(statement: &Statement) -> Vec<(String, String)> {
     parse::relations(&statement.tree)
 }
 
-/// The subcommands of an ALTER TABLE, with its table: what kind each is, what it names, and whether it cascades.
-fn subcommands(
-    statement: &Statement,
-    scene: &Scene,
-) -> Option<(TableName, Vec<(AlterTableType, String, bool)>)> {
+/// A subcommand of an ALTER TABLE.
+struct Subcommand {
+    kind: AlterTableType,
+    /// What it names.
+    name: String,
+    cascades: bool,
+}
+
+/// The table of an ALTER TABLE, and its subcommands.
+fn subcommands(statement: &Statement, scene: &Scene) -> Option<(TableName, Vec<Subcommand>)> {
     let NodeEnum::AlterTableStmt(alter) = &statement.tree else { return None };
     let table = scene.range(alter.relation.as_ref()?, &statement.search_path);
     let commands = alter.cmds.iter().filter_map(|command| match &command.node {
-        Some(NodeEnum::AlterTableCmd(command)) => {
-            Some((command.subtype(), command.name.clone(), command.behavior() == DropBehavior::DropCascade))
-        }
+        Some(NodeEnum::AlterTableCmd(command)) => Some(Subcommand {
+            kind: command.subtype(),
+            name: command.name.clone(),
+            cascades: command.behavior() == DropBehavior::DropCascade,
+        }),
         _ => None,
     });
     Some((table, commands.collect()))
@@ -93,11 +100,11 @@ fn is_used(scene: &Scene, table: &TableName) -> bool {
 /// Whether DROP CONSTRAINT lets a foreign key fall that a table in use has or is referred to by, and so locks that table.
 fn drops_key_in_use(statement: &Statement, scene: &Scene) -> bool {
     let Some((table, commands)) = subcommands(statement, scene) else { return false };
-    let mut dropped = commands.iter().filter(|(kind, ..)| *kind == AlterTableType::AtDropConstraint);
+    let mut dropped = commands.iter().filter(|one| one.kind == AlterTableType::AtDropConstraint);
     let own = scene.foreign_keys(&table);
-    dropped.any(|(_, name, cascades)| {
-        own.iter().any(|key| key.name.as_str() == name && is_used(scene, &key.references))
-            || *cascades && scene.foreign_keys_to(&table).iter().any(|key| is_used(scene, &key.table))
+    dropped.any(|one| {
+        own.iter().any(|key| key.name.as_str() == one.name && is_used(scene, &key.references))
+            || one.cascades && scene.foreign_keys_to(&table).iter().any(|key| is_used(scene, &key.table))
     })
 }
 
@@ -123,8 +130,10 @@ fn of_tables(statement: &Statement, scene: &Scene, drop: &DropStmt) -> Vec<Forei
 fn of_columns(statement: &Statement, scene: &Scene) -> Option<Vec<ForeignKey>> {
     let (table, commands) = subcommands(statement, scene)?;
     let drops = |column: &String, only_cascading: bool| {
-        commands.iter().any(|(kind, name, cascades)| {
-            *kind == AlterTableType::AtDropColumn && name == column && (*cascades || !only_cascading)
+        commands.iter().any(|one| {
+            one.kind == AlterTableType::AtDropColumn
+                && one.name == *column
+                && (one.cascades || !only_cascading)
         })
     };
     let mut keys = scene.foreign_keys(&table);
