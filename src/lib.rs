@@ -38,6 +38,7 @@ pub mod event;
 pub mod facts;
 pub mod finding;
 pub mod journey;
+pub mod mapping;
 pub mod pg;
 pub mod plan;
 pub mod rehearse;

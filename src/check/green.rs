@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 pub(super) fn not_empty(plan: &Plan, facts: &Facts) -> Vec<Seen> {
     let Some(green) = facts.green.as_ref().filter(|_| !view::attempt_is_on(facts)) else { return Vec::new() };
     match plan.schema.from {
-        SchemaFrom::None => view::selected(plan, green)
+        SchemaFrom::None => view::written(plan, green)
             .filter(|table| table.has_rows == Some(true))
             .map(|table| Seen::green(table.name.plain(), "it has rows, and would be copied into"))
             .collect(),
@@ -40,13 +40,13 @@ fn in_the_way(plan: &Plan, blue: Option<&ServerFacts>, green: &ServerFacts) -> V
         .collect()
 }
 
-/// Selected tables of both sides, once green's shape is settled.
+/// Selected tables of both sides that are not mapped, once green's shape is settled.
 fn pairs<'a>(plan: &'a Plan, facts: &'a Facts) -> Vec<(&'a Table, Option<&'a Table>)> {
     let Some((blue, green)) = view::both(facts) else { return Vec::new() };
     if !view::green_has_its_shape(plan, facts) {
         return Vec::new();
     }
-    view::selected(plan, blue).map(|table| (table, green.table(&table.name))).collect()
+    view::unmapped(plan, blue).map(|table| (table, green.table(&table.name))).collect()
 }
 
 pub(super) fn table_missing(plan: &Plan, facts: &Facts) -> Vec<Seen> {
@@ -132,8 +132,12 @@ pub(super) fn replica_triggers(plan: &Plan, facts: &Facts) -> Vec<Seen> {
     let cloned = view::clone_is_to_come(plan, facts);
     let server = if cloned { &facts.blue } else { &facts.green };
     let Some(server) = server else { return Vec::new() };
+    let looked_at: Vec<&Table> = match cloned {
+        true => view::selected(plan, server).collect(),
+        false => view::written(plan, server).collect(),
+    };
     let mut seen = Vec::new();
-    for table in view::selected(plan, server).filter(|table| !table.replica_triggers.is_empty()) {
+    for table in looked_at.into_iter().filter(|table| !table.replica_triggers.is_empty()) {
         let what = format!("{} fires for replicated rows too", view::list(&table.replica_triggers));
         let side = if cloned { Seen::blue } else { Seen::green };
         seen.push(side(table.name.plain(), what));

@@ -2,7 +2,7 @@
 
 use super::{Seen, view};
 use crate::{
-    facts::{Facts, Index, ReplicaIdentity, Table},
+    facts::{Facts, Index, ReplicaIdentity, Table, TableKind},
     pg::name::Ident,
     plan::{ChangeOp, Plan},
 };
@@ -48,7 +48,7 @@ pub(super) fn green_cannot_find(plan: &Plan, facts: &Facts) -> Vec<Seen> {
         return Vec::new();
     }
     let mut seen = Vec::new();
-    for table in view::with_rows(plan, blue) {
+    for table in view::unmapped(plan, blue).filter(|table| table.kind == TableKind::Plain) {
         let (Some(there), Some(key)) = (green.table(&table.name), table.key()) else { continue };
         let finds = |index: &Index| {
             index.unique

@@ -8,6 +8,7 @@ mod collation;
 mod cutover;
 mod green;
 mod identity;
+mod mapping;
 mod names;
 mod outside;
 mod privileges;
@@ -23,6 +24,7 @@ mod tests;
 mod view;
 
 pub use cutover::stops_cutover;
+pub use mapping::{refused as mapping_refused, that_fit as mappings_that_fit};
 pub use table::checks;
 
 use crate::{

@@ -37,7 +37,7 @@ pub(super) fn owner(plan: &Plan, facts: &Facts) -> Vec<Seen> {
     // A clone is ours by making it; tables that are there already must be.
     let green = facts.green.as_ref().filter(|_| plan.schema.from == SchemaFrom::None);
     if let Some(green) = green {
-        let others = view::selected(plan, green).filter(|table| !table.owned_by_us);
+        let others = view::written(plan, green).filter(|table| !table.owned_by_us);
         seen.extend(others.map(|table| Seen::green(table.name.plain(), "our role does not own it")));
     }
     seen
@@ -51,7 +51,7 @@ pub(super) fn row_security(plan: &Plan, facts: &Facts) -> Vec<Seen> {
     let what = "row-level security hides rows from our role";
     let mut seen = view::blue_tables(plan, facts, what, |_, table| table.row_security);
     let Some(green) = &facts.green else { return seen };
-    let hidden = view::selected(plan, green).filter(|table| table.row_security);
+    let hidden = view::written(plan, green).filter(|table| table.row_security);
     seen.extend(hidden.map(|table| Seen::green(table.name.plain(), what)));
     let sees_all = green.role.superuser || green.role.bypass_rls;
     if let Some(blue) = facts.blue.as_ref().filter(|_| view::clone_is_to_come(plan, facts) && !sees_all) {

@@ -6,6 +6,7 @@ use super::{checks, reference, run};
 use crate::{
     facts::*,
     finding::Severity,
+    mapping::TableMap,
     pg::name::{Ident, TableName},
     plan::{ChangeOp, SameTx},
 };
@@ -61,6 +62,28 @@ const DATABASES: &[Spoiled] = &[
     }),
     ("EXTENSION_MISSING", Case::good, |c| drop(c.blue().extensions.insert("citext".into(), "1.6".into()))),
     ("EXTENSION_VERSION", Case::good, |c| drop(c.blue().extensions.insert("plpgsql".into(), "0.9".into()))),
+];
+
+const MAPPINGS: &[Spoiled] = &[
+    ("MAPPING_UNFIT", Case::good, |c| c.map("missing", TableMap::default())),
+    ("MAPPING_UNFIT", Case::good, |c| {
+        c.map("token", TableMap { to: Some(name("client")), ..TableMap::default() });
+        let client = table("client");
+        c.blue().tables.push(client);
+    }),
+    ("MAPPING_UNFIT", Case::shaped, |c| {
+        c.map("token", TableMap { drop: vec![Ident::new("bdoy")], ..TableMap::default() });
+    }),
+    ("MAPPING_UNFIT", Case::shaped, |c| {
+        c.map("token", TableMap { to: Some(name("gone")), ..TableMap::default() });
+    }),
+    ("MAPPING_UNPROVED", Case::good, |c| c.map("token", TableMap::default())),
+    ("REVOCATION_MAPPED", Case::good, |c| {
+        c.map(
+            "token",
+            TableMap { columns: [(Ident::new("new"), "id".into())].into(), ..TableMap::default() },
+        );
+    }),
 ];
 
 const DECODING: &[Spoiled] = &[
@@ -192,7 +215,7 @@ const OUTSIDE: &[Spoiled] = &[
 ];
 
 fn spoiled() -> impl Iterator<Item = &'static Spoiled> {
-    [DATABASES, DECODING, RIGHTS, SELECTION, TABLES, GREEN, OUTSIDE].into_iter().flatten()
+    [DATABASES, DECODING, RIGHTS, SELECTION, TABLES, GREEN, MAPPINGS, OUTSIDE].into_iter().flatten()
 }
 
 #[test]

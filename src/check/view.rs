@@ -22,6 +22,16 @@ pub(super) fn with_rows<'a>(plan: &'a Plan, server: &'a ServerFacts) -> impl Ite
     selected(plan, server).filter(|table| table.kind == TableKind::Plain)
 }
 
+/// The selected tables of blue that have the same shape on green.
+pub(super) fn unmapped<'a>(plan: &'a Plan, blue: &'a ServerFacts) -> impl Iterator<Item = &'a Table> {
+    blue.tables.iter().filter(|table| plan.replicate.writes_unmapped(&table.name))
+}
+
+/// The tables of green that we write to.
+pub(super) fn written<'a>(plan: &'a Plan, green: &'a ServerFacts) -> impl Iterator<Item = &'a Table> {
+    green.tables.iter().filter(|table| plan.replicate.writes(&table.name))
+}
+
 /// Blue's selected tables for which a predicate holds, each with the same words.
 pub(super) fn blue_tables(
     plan: &Plan,

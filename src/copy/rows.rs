@@ -7,6 +7,7 @@
 use super::{builds::Builds, lease, ledger::Ledger, lock_watch::LockWatch, pump::Counts, table::TableCopier};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::{Ears, Event};
+use crate::mapping::Mapping;
 use crate::pg::{
     conninfo::ConnInfo,
     name::{Ident, TableName},
@@ -55,6 +56,8 @@ pub struct CopyTable {
     pub green: TableName,
     /// The columns, named alike on both sides, generated ones left out. Empty only when the table has none.
     pub columns: Vec<Ident>,
+    /// How blue's rows become green's, when the shapes differ.
+    pub mapping: Option<Arc<Mapping>>,
     /// Heap and TOAST on blue, in bytes; the biggest is begun first.
     pub bytes: u64,
 }

@@ -272,7 +272,7 @@ impl Table {
     }
 
     /// Whether an index finds at most one row for the values of its columns, at any moment of a transaction.
-    fn names_one_row(&self, index: &Index) -> bool {
+    pub(crate) fn names_one_row(&self, index: &Index) -> bool {
         let not_null =
             |name: &Ident| self.columns.iter().any(|column| column.name == *name && column.not_null);
         index.unique && index.valid && index.plain && index.immediate && index.columns.iter().all(not_null)

@@ -106,6 +106,6 @@ async fn drop_publications(session: &Session) -> Result<()> {
 
 async fn drop_greens_gate(session: &Session) -> Result<()> {
     use crate::step::{Notes, Step, arm_gate::ArmGate};
-    let gate = ArmGate { side: Side::Green, tables: session.world.gate_tables.clone() };
+    let gate = ArmGate { side: Side::Green, tables: session.world.green_gate_tables.clone() };
     gate.undo(&session.world, &Notes::default()).await
 }

@@ -11,7 +11,7 @@ use crate::pg::{catalog, conninfo::ConnInfo};
 use crate::plan::{MigrationKind, Plan, SchemaFrom, Side};
 use crate::revocation::{self, broker};
 use crate::route::{OnBehalfOf, Route};
-use crate::step::attempt::Attempt;
+use crate::step::{attempt::Attempt, prove_mapping};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::Client;
@@ -59,9 +59,10 @@ pub async fn connect_and_observe(plan: &Plan, ears: Ears) -> Result<Observed> {
 /// Looks at blue and green over connections that exist, and at what is outside.
 pub async fn observe(plan: &Plan, blue: &Client, green: &Client, ears: Ears) -> Result<Observed> {
     let selection = &plan.replicate.tables;
+    let on_green = plan.replicate.tables_on_green();
     let (blue_facts, green_facts) = tokio::try_join!(
         catalog::read(blue, Side::Blue, selection),
-        catalog::read(green, Side::Green, selection)
+        catalog::read(green, Side::Green, &on_green)
     )?;
     let same_database = catalog::same_database(blue, green).await?;
     let outside = look_outside(plan, &blue_facts).await;
@@ -77,7 +78,19 @@ pub async fn observe(plan: &Plan, blue: &Client, green: &Client, ears: Ears) -> 
         outside,
         names: our_names(plan),
     };
+    findings.extend(prove_mappings(plan, &facts, green).await?);
     Ok(Observed { facts, findings })
+}
+
+/// What green's own planner says of the mappings that fit by the catalogs.
+async fn prove_mappings(plan: &Plan, facts: &Facts, green: &Client) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for mapping in check::mappings_that_fit(plan, facts) {
+        for problem in prove_mapping::prove(green, &mapping).await? {
+            findings.push(check::mapping_refused(&mapping, problem));
+        }
+    }
+    Ok(findings)
 }
 
 fn our_names(plan: &Plan) -> OurNames {

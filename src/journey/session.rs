@@ -144,6 +144,7 @@ impl Session {
         let world = World::open(Setting {
             tables: tables::replicated(&brief.plan, &pin.blue_facts),
             gate_tables: blue_green::gate_tables(&brief.plan, &pin.blue_facts),
+            green_gate_tables: blue_green::green_gate_tables(&brief.plan, &pin.blue_facts),
             sequences: tables::sequences(&brief.plan, &pin.blue_facts),
             blue_facts: pin.blue_facts.clone(),
             plan: brief.plan,

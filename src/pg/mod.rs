@@ -8,5 +8,6 @@ pub mod lsn;
 pub mod name;
 pub mod notices;
 pub mod replication;
+pub mod target;
 mod tls;
 mod transport;

@@ -11,6 +11,7 @@ use super::{
 };
 pub use crate::ddl::SqlFile;
 use crate::error::{Doing, Error, Kind, Result};
+use crate::finding::suggest;
 use serde::de::DeserializeSeed;
 use std::{
     cell::Cell,
@@ -272,35 +273,6 @@ fn how_to_write(wanted: &str) -> &'static str {
     }
 }
 
-/// The nearest known word, when it is near enough to have been meant; else all of them.
-fn suggest(word: &str, known: &[&str], all: &str) -> String {
-    let nearest = known.iter().map(|known| (edit_distance(word, known), *known)).min();
-    match nearest {
-        Some((distance, near)) if distance <= 1 + near.len() / 4 => format!("did you mean `{near}`?"),
-        _ => format!("{all} {}", known.join(", ")),
-    }
-}
-
-/// Insertions, deletions, replacements and swaps of neighbors that turn one word into the other.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().flat_map(char::to_lowercase).collect();
-    let b: Vec<char> = b.chars().flat_map(char::to_lowercase).collect();
-    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,13 +340,5 @@ mod tests {
     fn an_alias_is_found_where_it_is_written() {
         let error = read("version: 1\nname: &n {}\nkind: *n\n").unwrap_err();
         assert!(error.what.starts_with("plan.yaml:2:7: `name` must be text"), "{}", error.what);
-    }
-
-    #[test]
-    fn words_are_compared_by_edits() {
-        assert_eq!(edit_distance("cutovr", "cutover"), 1);
-        assert_eq!(edit_distance("cutvoer", "cutover"), 1);
-        assert_eq!(suggest("cutvoer", &["cutover", "blue"], "it can be"), "did you mean `cutover`?");
-        assert_eq!(suggest("speed", &["cutover", "blue"], "it can be"), "it can be cutover, blue");
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn not_yet(plan: &Plan, notes: &mut Notes) {
     }
     for table in plan.replicate.map.keys() {
         refuse(
-            format!("replicate.map.{table}"),
+            format!("replicate.map.{}", table.plain()),
             "exclude the table, or give it the same shape on both sides",
         );
     }

@@ -4,6 +4,7 @@ mod cutover;
 mod revocation;
 mod secret;
 
+pub use crate::mapping::TableMap;
 pub use cutover::{Cutover, Gate, PgBouncer, Reverse, Route, RouteCommand, Soak, SoakFailure};
 pub use revocation::{ChangeOp, ReplayEffect, ReplayUpdate, RevocationRule, RevocationWhen, SameTx};
 pub use secret::Secret;
@@ -142,7 +143,7 @@ pub struct Replicate {
     pub tables: TableSelection,
     /// Blue's shape to green's shape, per table.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub map: BTreeMap<String, TableMap>,
+    pub map: BTreeMap<TableName, TableMap>,
     /// Streams of rows at a time; by default as many as this machine has cores, at least 2 and at most 8, and half as many when both servers are on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
@@ -162,6 +163,27 @@ impl Default for Replicate {
             retained_wal_max: Size(20 << 30),
             allow_unbounded_wal: false,
         }
+    }
+}
+
+impl Replicate {
+    /// The patterns as they are for green: what mapped tables are called there is taken in.
+    pub fn tables_on_green(&self) -> TableSelection {
+        let targets: Vec<TableName> = self.map.iter().map(|(blue, map)| map.target(blue)).collect();
+        let mut selection = self.tables.clone();
+        selection.exclude.retain(|pattern| !targets.iter().any(|target| glob(pattern, &target.plain())));
+        selection.include.extend(targets.iter().map(TableName::plain));
+        selection
+    }
+
+    /// Whether a table of green is written to, by its name there.
+    pub fn writes(&self, green: &TableName) -> bool {
+        self.map.iter().any(|(blue, map)| map.target(blue) == *green) || self.writes_unmapped(green)
+    }
+
+    /// Whether a table is carried to one of its own name and shape.
+    pub fn writes_unmapped(&self, table: &TableName) -> bool {
+        self.tables.selects(table) && !self.map.contains_key(table)
     }
 }
 
@@ -208,17 +230,6 @@ pub(super) fn glob(pattern: &str, text: &str) -> bool {
             rest.char_indices().map(|(at, _)| &rest[at..]).chain([""]).any(|rest| glob(tail, rest))
         }),
     }
-}
-
-/// How one table of blue becomes one of green.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TableMap {
-    /// Green column to SQL expression over blue's columns, evaluated on green.
-    pub columns: BTreeMap<String, String>,
-    /// The table on green, if it is called otherwise there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub to: Option<TableName>,
 }
 
 /// Settings changed for the window and put back after it.

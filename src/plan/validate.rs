@@ -1,6 +1,7 @@
 //! What contradicts itself in a plan, seen from the plan alone. Pure.
 
 mod cutover;
+mod mapping;
 mod revocations;
 
 use super::{
@@ -8,6 +9,7 @@ use super::{
 };
 use crate::finding::{Finding, Place, Severity};
 use cutover::cutover;
+use mapping::mappings;
 use revocations::revocations;
 use serde::Serialize;
 
@@ -24,6 +26,7 @@ pub fn validate(plan: &Plan) -> Vec<Finding> {
     }
     compat(plan, &mut notes);
     tables(&plan.replicate, &mut notes);
+    mappings(&plan.replicate, &mut notes);
     revocations(&plan.revocations, &mut notes);
     cutover(&plan.cutover, &mut notes);
     not_yet(plan, &mut notes);
@@ -351,6 +354,26 @@ mod tests {
                 "cutover:\n",
                 "replicate: { tables: { include: [migrate.x] } }\ncutover:\n",
                 "RESERVED_SCHEMA plan: replicate.tables.include[0]",
+            ),
+            (
+                "cutover:\n",
+                "replicate: { map: { other.t: { to: public.u } } }\ncutover:\n",
+                "CONTRADICTION plan: replicate.map.other.t",
+            ),
+            (
+                "cutover:\n",
+                "replicate: { map: { public.t: { to: migrate.u } } }\ncutover:\n",
+                "RESERVED_SCHEMA plan: replicate.map.public.t.to",
+            ),
+            (
+                "cutover:\n",
+                "replicate: { map: { public.t: { columns: { a: \"b,\" } } } }\ncutover:\n",
+                "BAD_EXPRESSION plan: replicate.map.public.t.columns.a",
+            ),
+            (
+                "cutover:\n",
+                "replicate: { map: { public.t: { where: \"\" } } }\ncutover:\n",
+                "BAD_EXPRESSION plan: replicate.map.public.t.where",
             ),
             ("cutover:\n", "replicate: { workers: 0 }\ncutover:\n", "BAD_VALUE plan: replicate.workers"),
             (

@@ -10,8 +10,9 @@ use crate::step::{
     Step, StepId, analyze::Analyze, arm_gate::ArmGate, attempt::Attempt, clone_schema::CloneSchema,
     close_blue::CloseBlue, copy_rows::CopyRows, declare_opening::DeclareOpening, defer_objects::DeferObjects,
     fence_blue::FenceBlue, open_capture::OpenCapture, open_green::OpenGreen, pause_clients::PauseClients,
-    point_routes::PointRoutes, publish::Publish, rebuild_objects::RebuildObjects,
-    replay_revocations::ReplayRevocations, resume_clients::ResumeClients, run_sql::RunSql, world::World,
+    point_routes::PointRoutes, prove_mapping::ProveMapping, publish::Publish,
+    rebuild_objects::RebuildObjects, replay_revocations::ReplayRevocations, resume_clients::ResumeClients,
+    run_sql::RunSql, world::World,
 };
 
 type Steps = Vec<Box<dyn Step<World>>>;
@@ -39,7 +40,11 @@ fn prepare(plan: &Plan, blue: &ServerFacts, sql_files: &[SqlFile]) -> Steps {
         let (views, _) = views_for_old_clients(plan, blue, sql_files);
         steps.push(Box::new(RunSql { files: sql_files.to_vec(), views }));
     }
-    steps.push(Box::new(ArmGate { side: Side::Green, tables: gate_tables(plan, blue) }));
+    if !plan.replicate.map.is_empty() {
+        let stories = plan.replicate.map.iter().map(|(table, map)| (table.clone(), map.story(table)));
+        steps.push(Box::new(ProveMapping { stories: stories.collect() }));
+    }
+    steps.push(Box::new(ArmGate { side: Side::Green, tables: green_gate_tables(plan, blue) }));
     // Rows load several times faster into a table without them.
     steps.push(Box::new(DeferObjects));
     steps
@@ -115,6 +120,11 @@ pub fn gate_tables(plan: &Plan, blue: &ServerFacts) -> Vec<TableName> {
         .filter(|table| table.kind == TableKind::Partitioned && plan.replicate.tables.selects(&table.name))
         .map(|table| table.name.clone());
     tables::replicated(plan, blue).into_iter().map(|table| table.blue).chain(parents).collect()
+}
+
+/// The same relations as green calls them.
+pub fn green_gate_tables(plan: &Plan, blue: &ServerFacts) -> Vec<TableName> {
+    gate_tables(plan, blue).iter().map(|table| tables::target(plan, table)).collect()
 }
 
 fn rule_tables(plan: &Plan) -> Vec<TableName> {

@@ -38,7 +38,7 @@ impl Step<World> for Analyze {
     async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
         crate::copy::views::refresh(&world.blue_info, &world.green_info, world.epoch, &world.ears).await?;
         // Parents too: autovacuum never analyzes a partitioned table.
-        crate::copy::analyze::analyze(&world.green_info, &world.gate_tables, world.epoch, &world.ears)
+        crate::copy::analyze::analyze(&world.green_info, &world.green_gate_tables, world.epoch, &world.ears)
             .await?;
         mark::set(world, MARK).await?;
         Ok(None)

@@ -158,6 +158,7 @@ impl CopyRows {
                     blue: table.blue.clone(),
                     green: table.green.clone(),
                     columns: table.columns.clone(),
+                    mapping: table.mapping.clone(),
                     bytes: bytes(&table.blue),
                 })
                 .collect(),

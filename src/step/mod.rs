@@ -18,6 +18,7 @@ pub mod open_capture;
 pub mod open_green;
 pub mod pause_clients;
 pub mod point_routes;
+pub mod prove_mapping;
 pub mod publish;
 pub mod rebuild_objects;
 pub mod replay_revocations;

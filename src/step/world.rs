@@ -5,6 +5,7 @@ use crate::engine::lease;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Ears, Event};
 use crate::facts::{Sequence, ServerFacts};
+use crate::mapping::Mapping;
 use crate::pg::{
     connect,
     conninfo::ConnInfo,
@@ -17,13 +18,13 @@ use crate::revocation::{
 };
 use crate::route::Route;
 use crate::stream::follow::{FollowSpec, FollowTable, Follower};
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::{Client, Transaction};
 
 /// A table that is copied and followed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReplicatedTable {
     /// On blue.
     pub blue: TableName,
@@ -31,8 +32,10 @@ pub struct ReplicatedTable {
     pub green: TableName,
     /// The columns that name a row.
     pub key: Vec<Ident>,
-    /// Columns that are carried: all but generated ones.
+    /// Columns that are carried: all but generated ones. Of a mapped table, blue's.
     pub columns: Vec<Ident>,
+    /// How blue's rows become green's, when the shapes differ.
+    pub mapping: Option<Arc<Mapping>>,
 }
 
 /// What a run is about: fixed when a session opens.
@@ -47,6 +50,8 @@ pub struct Setting {
     pub tables: Vec<ReplicatedTable>,
     /// Every relation of blue that an application may write to: `tables`, and the partitioned tables above them.
     pub gate_tables: Vec<TableName>,
+    /// The same relations as green calls them.
+    pub green_gate_tables: Vec<TableName>,
     /// The sequences whose positions are carried.
     pub sequences: Vec<Sequence>,
     /// How to reach blue, under our epoch.
@@ -191,6 +196,7 @@ impl World {
                 blue: table.blue.clone(),
                 green: table.green.clone(),
                 key: table.key.clone(),
+                mapping: table.mapping.clone(),
             });
             let known = last_keys::load(self).await;
             let started = Follower::start(

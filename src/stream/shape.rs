@@ -2,8 +2,10 @@
 
 use super::pgoutput::{Cell, Identity, Relation, Tuple};
 use crate::error::{Doing, Error, Kind, Result};
+use crate::mapping::Mapping;
 use crate::pg::name::{Ident, TableName};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use tokio_postgres::Client;
 
 /// A table that is followed.
@@ -15,6 +17,8 @@ pub struct FollowTable {
     pub green: TableName,
     /// What tells its rows apart on green; empty when nothing does. Blue's replica identity must cover it.
     pub key: Vec<Ident>,
+    /// How blue's rows become green's, when the shapes differ.
+    pub mapping: Option<Arc<Mapping>>,
 }
 
 /// A table's shape on blue with its way onto green.

@@ -48,6 +48,7 @@ impl Scene {
             blue: TableName::new("public", *name),
             green: TableName::new("public", *name),
             key: key.iter().map(|column| Ident::new(*column)).collect(),
+            mapping: None,
         };
         let spec = FollowSpec {
             blue: blue_info,

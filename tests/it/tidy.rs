@@ -13,16 +13,21 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("facts", &["pg::lsn", "pg::name"]),
     // A plan names its SQL files, and `ddl` says what one is and how a directory of them is read.
-    ("plan", &["ddl::SqlFile", "ddl::directory", "ddl::encoding", "error", "finding", "pg::name"]),
+    ("plan", &["ddl::SqlFile", "ddl::directory", "ddl::encoding", "error", "finding", "mapping", "pg::name"]),
+    // An expression is read with the grammar of `ddl`.
+    ("mapping", &["ddl::parse", "error", "facts", "finding", "pg::name"]),
     ("ddl", &["error", "facts", "finding", "pg::name"]),
-    ("check", &["ddl", "error", "facts", "finding", "pg::lsn", "pg::name", "plan"]),
-    ("runbook", &["check", "ddl", "error", "facts", "finding", "pg::lsn", "pg::name", "plan", "step"]),
-    // The catalog queries fill facts about the tables a plan selects; the replication connection hands out decoded
-    // messages, which `stream` defines.
-    ("pg", &["error", "facts", "finding", "plan", "stream::pgoutput"]),
-    ("stream", &["error", "event", "facts", "pg", "plan"]),
+    ("check", &["ddl", "error", "facts", "finding", "mapping", "pg::lsn", "pg::name", "plan"]),
+    (
+        "runbook",
+        &["check", "ddl", "error", "facts", "finding", "mapping", "pg::lsn", "pg::name", "plan", "step"],
+    ),
+    // The catalog queries fill facts about the tables a plan selects, and what a mapping must know of green's; the
+    // replication connection hands out decoded messages, which `stream` defines.
+    ("pg", &["error", "facts", "finding", "mapping", "plan", "stream::pgoutput"]),
+    ("stream", &["error", "event", "facts", "mapping", "pg", "plan"]),
     // Each transaction of ours first reads the lease.
-    ("copy", &["engine::journal", "engine::lease", "error", "event", "facts", "pg", "plan"]),
+    ("copy", &["engine::journal", "engine::lease", "error", "event", "facts", "mapping", "pg", "plan"]),
     ("verify", &["error", "event", "facts", "pg", "plan"]),
     ("revocation", &["error", "event", "facts", "finding", "pg", "plan", "stream::pgoutput"]),
     ("route", &["error", "event", "finding", "pg", "plan"]),
@@ -38,6 +43,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "event",
             "facts",
             "finding",
+            "mapping",
             "pg",
             "plan",
             "revocation",
@@ -66,6 +72,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "event",
             "facts",
             "finding",
+            "mapping",
             "pg",
             "plan",
             "rehearse",
@@ -104,7 +111,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that compute and nothing else: same input, same output.
-const PURE: &[&str] = &["error", "finding", "event", "plan", "facts", "ddl", "check", "runbook"];
+const PURE: &[&str] = &["error", "finding", "event", "plan", "facts", "mapping", "ddl", "check", "runbook"];
 
 /// What a pure room may not name: waiting, time, the environment, connections.
 const IMPURE: &[&str] = &[

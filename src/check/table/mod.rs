@@ -3,6 +3,7 @@
 mod databases;
 mod decoding;
 mod green;
+mod mapping;
 mod outside;
 mod rights;
 mod selection;
@@ -10,13 +11,14 @@ mod tables;
 
 use super::Check;
 
-const SUBJECTS: [&[Check]; 7] = [
+const SUBJECTS: [&[Check]; 8] = [
     databases::CHECKS,
     decoding::CHECKS,
     rights::CHECKS,
     selection::CHECKS,
     tables::CHECKS,
     green::CHECKS,
+    mapping::CHECKS,
     outside::CHECKS,
 ];
 

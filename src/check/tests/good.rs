@@ -4,6 +4,7 @@ use crate::{
     check::run,
     facts::*,
     finding::Finding,
+    mapping::TableMap,
     pg::name::{Ident, TableName},
     plan::{Plan, load::parse},
 };
@@ -183,6 +184,10 @@ impl Case {
 
     pub fn outside(&mut self, state: OutsideState) {
         self.facts.outside.push(OutsideFact { object: "thing".into(), state, detail: "seen so".into() });
+    }
+
+    pub fn map(&mut self, table: &str, map: TableMap) {
+        self.plan.replicate.map.insert(name(table), map);
     }
 
     pub fn attempt_on(&mut self) {

@@ -48,6 +48,7 @@ pub async fn consume(args: &[String]) -> Result<()> {
         blue: TableName::new("public", name),
         green: TableName::new("public", name),
         key: vec![Ident::new(key)],
+        mapping: None,
     };
     let spec = FollowSpec {
         blue: ConnInfo::parse(blue).map_err(|error| anyhow::anyhow!("{error}"))?,

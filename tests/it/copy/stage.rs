@@ -75,7 +75,7 @@ impl Stage {
                 let name = TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
                 let columns = row.get::<_, Vec<String>>(3).into_iter().map(Ident::new).collect();
                 let bytes = u64::try_from(row.get::<_, i64>(2)).unwrap();
-                CopyTable { blue: name.clone(), green: name, columns, bytes }
+                CopyTable { blue: name.clone(), green: name, columns, mapping: None, bytes }
             })
             .collect()
     }
