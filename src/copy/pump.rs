@@ -92,7 +92,7 @@ impl<'a> Meter<'a> {
     }
 
     /// Replaces what was counted from messages by what green counted.
-    fn settle(&mut self, rows: u64) {
+    pub(super) fn settle(&mut self, rows: u64) {
         self.run.counts.rows.fetch_add(rows, Ordering::Relaxed);
         self.run.counts.rows.fetch_sub(self.piece_rows, Ordering::Relaxed);
         self.piece_rows = rows;

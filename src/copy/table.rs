@@ -1,16 +1,19 @@
 //! Copies one table, or one piece of it, through a pair of connections.
 
+mod mapped;
+
 use super::{
-    format::{self, Format, Freeze},
+    format::{self, Freeze},
     lease,
     ledger::{Ledger, MARK_TABLE, clamp},
     lock_watch::LockWatch,
     pump::{Broken, Meter, pump},
-    rows::{CopySpec, CopyTable, Outcome, Piece},
+    rows::{CopySpec, Outcome, Piece},
 };
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::Ears;
-use crate::pg::name::{TableName, literal};
+use crate::pg::name::{Ident, TableName, literal};
+use mapped::Landed;
 use std::collections::HashMap;
 use tokio_postgres::{Client, error::SqlState};
 
@@ -128,21 +131,31 @@ impl TableCopier {
             return Err(Failure::Error(rewritten_since_snapshot()));
         }
         let green = describe(&self.green, "green", &table.green).await?;
-        let format = format::choose(&blue.types_of(table, "blue")?, &green.types_of(table, "green")?);
         lease::begin(&self.green, spec.epoch).await?;
-        let freeze = match (piece.blocks, green.kind) {
-            (None, TableShape::Plain) => Freeze::Yes,
-            _ => Freeze::No,
-        };
         if piece.blocks.is_none() {
             truncate(&self.green, &table.green, green.kind).await?;
         }
-        let rows = self.pipe(piece, format, freeze, meter).await?;
+        let landed = match &table.mapping {
+            None => None,
+            Some(mapping) => {
+                let types = |columns: &[Ident]| blue.types_of(columns, "blue");
+                Some(Landed::make(&self.green, table, mapping, types).await?)
+            }
+        };
+        let (from, into) = match &landed {
+            Some(landed) => (landed.copy_out(&table.blue, piece.blocks), landed.copy_in()),
+            None => straight(piece, &blue, &green)?,
+        };
+        let mut rows = self.pipe(&from, &into, meter).await?;
         // Blue's lock and snapshot are let go before green commits.
         self.blue
             .batch_execute("commit")
             .await
             .doing(Kind::Server, || "blue's read cannot be ended".into())?;
+        if let Some(landed) = landed {
+            rows = landed.write(&self.green, rows).await?;
+            meter.settle(rows);
+        }
         let (_, bytes) = piece.run.counts.so_far();
         if piece.blocks.is_none() {
             let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
@@ -177,19 +190,9 @@ impl TableCopier {
             .map_err(|error| aside_or("it cannot be locked on blue", error))
     }
 
-    async fn pipe(
-        &self,
-        piece: &Piece,
-        format: Format,
-        freeze: Freeze,
-        meter: &mut Meter<'_>,
-    ) -> Result<u64, Failure> {
-        let table = &piece.run.table;
-        let into = format.copy_in(&table.green, &table.columns, freeze);
-        let sink = self.green.copy_in(&into).await.doing(Kind::Server, || "green refuses the copy".into())?;
-        let from = format.copy_out(&table.blue, &table.columns, piece.blocks);
-        let out =
-            self.blue.copy_out(&from).await.map_err(|error| aside_or("blue refuses the copy", error))?;
+    async fn pipe(&self, from: &str, into: &str, meter: &mut Meter<'_>) -> Result<u64, Failure> {
+        let sink = self.green.copy_in(into).await.doing(Kind::Server, || "green refuses the copy".into())?;
+        let out = self.blue.copy_out(from).await.map_err(|error| aside_or("blue refuses the copy", error))?;
         pump(out, sink, meter).await.map_err(|broken| match broken {
             Broken::Blue(error) => aside_or("blue ended the copy", error),
             Broken::Green(error) => {
@@ -205,6 +208,19 @@ impl TableCopier {
             }
         })
     }
+}
+
+/// The two statements that pipe a table's rows straight into green's.
+fn straight(piece: &Piece, blue: &Shape, green: &Shape) -> Result<(String, String)> {
+    let table = &piece.run.table;
+    let format =
+        format::choose(&blue.types_of(&table.columns, "blue")?, &green.types_of(&table.columns, "green")?);
+    let freeze = match (piece.blocks, green.kind) {
+        (None, TableShape::Plain) => Freeze::Yes,
+        _ => Freeze::No,
+    };
+    let from = format.copy_out(&table.blue, &table.columns, piece.blocks);
+    Ok((from, format.copy_in(&table.green, &table.columns, freeze)))
 }
 
 /// A cancelled statement or a lock that was not to be had is no failure of the copy.
@@ -235,9 +251,9 @@ async fn truncate(green: &Client, table: &TableName, kind: TableShape) -> Result
 
 impl Shape {
     /// The type oids of the columns to copy, in their order.
-    fn types_of(&self, table: &CopyTable, side: &str) -> Result<Vec<u32>> {
-        let mut types = Vec::with_capacity(table.columns.len());
-        for column in &table.columns {
+    fn types_of(&self, columns: &[Ident], side: &str) -> Result<Vec<u32>> {
+        let mut types = Vec::with_capacity(columns.len());
+        for column in columns {
             match self.types.get(column.as_str()) {
                 Some(Some(oid)) => types.push(*oid),
                 Some(None) => {

@@ -35,8 +35,6 @@ pub struct Source {
     pub name: Ident,
     /// Its type on blue.
     pub type_name: String,
-    /// It is part of blue's key.
-    pub in_key: bool,
 }
 
 /// A column of green that we write.
@@ -115,6 +113,22 @@ impl Mapping {
     /// # Errors
     /// Every reason why it does not fit, in the order of the map.
     pub fn fit(&self, green: &GreenTable) -> Result<Fitted, Vec<Problem>> {
+        self.fit_with(green, |written, problems| self.key(green, written, problems))
+    }
+
+    /// As [`Mapping::fit`] for the copy, during which green's keys are away: rows can be written, and not found again.
+    ///
+    /// # Errors
+    /// As [`Mapping::fit`].
+    pub fn fit_for_copy(&self, green: &GreenTable) -> Result<Fitted, Vec<Problem>> {
+        self.fit_with(green, |_, _| Vec::new())
+    }
+
+    fn fit_with(
+        &self,
+        green: &GreenTable,
+        find_key: impl FnOnce(&[(&GreenColumn, Expression)], &mut Vec<Problem>) -> Vec<usize>,
+    ) -> Result<Fitted, Vec<Problem>> {
         let mut problems = self.problems_on_blue();
         let target = self.map.target(&self.blue.name);
         if green.columns.is_empty() {
@@ -129,7 +143,7 @@ impl Mapping {
         self.refuse_lost_columns(&written, &mut problems);
         let condition = self.map.condition.as_deref().and_then(|text| Expression::read(text).ok());
         self.refuse_unsent(&written, condition.as_ref(), &mut problems);
-        let key = self.key(green, &written, &mut problems);
+        let key = find_key(&written, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -139,11 +153,7 @@ impl Mapping {
         };
         let needed = self.blue.columns.iter().filter(|column| needs(&column.name));
         let sources: Vec<Source> = needed
-            .map(|column| Source {
-                name: column.name.clone(),
-                type_name: column.type_name.clone(),
-                in_key: self.blue.key.contains(&column.name),
-            })
+            .map(|column| Source { name: column.name.clone(), type_name: column.type_name.clone() })
             .collect();
         let places = |expression: &Expression| -> Vec<usize> {
             (0..sources.len()).filter(|at| expression.uses().contains(&sources[*at].name)).collect()
@@ -354,7 +364,8 @@ impl Mapping {
             written[at].1.uses().iter().all(|used| self.blue.tells_before(used)).then_some(at)
         };
         let found = green.unique.iter().find_map(|key| key.iter().map(told).collect::<Option<Vec<usize>>>());
-        if let Some(key) = found.filter(|key| !key.is_empty()) {
+        let names_a_row = |key: &Vec<usize>| key.iter().any(|at| !written[*at].1.uses().is_empty());
+        if let Some(key) = found.filter(names_a_row) {
             return key;
         }
         let (what, help) = match green.unique.first() {

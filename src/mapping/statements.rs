@@ -57,11 +57,6 @@ impl Fitted {
         (0..self.outputs.len()).filter(computed).collect()
     }
 
-    /// Whether an output changes only with blue's key.
-    pub fn follows_key(&self, output: usize) -> bool {
-        self.outputs[output].uses.iter().all(|at| self.sources[*at].in_key)
-    }
-
     /// Inserts rows, of which those that the condition leaves out count as written.
     pub fn insert(&self, rows: usize, cell: &mut dyn FnMut(usize, usize) -> String) -> String {
         let all: Vec<usize> = (0..self.outputs.len()).collect();

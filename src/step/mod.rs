@@ -6,6 +6,7 @@ pub mod attempt;
 pub mod clone_schema;
 pub mod close_blue;
 mod compare_keys;
+mod compare_mapped;
 pub mod copy_rows;
 pub mod ddl;
 pub mod declare_opening;

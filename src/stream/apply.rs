@@ -5,7 +5,9 @@
 //! are looked at, in order, before the commit.
 
 mod copy_text;
+mod landed_map;
 mod landing;
+mod mapped_sets;
 mod pending;
 mod rows;
 mod sets;

@@ -16,6 +16,18 @@ pub(super) enum Change {
 }
 
 impl Change {
+    /// An update. What it did not send of a mapped row is taken from the whole row before, when blue told that.
+    pub fn update(shape: Arc<Shape>, old: Option<OldTuple>, mut new: Tuple) -> Change {
+        if let (Some(_), Some(OldTuple::Full(before))) = (&shape.mapped, &old) {
+            for (cell, before) in new.0.iter_mut().zip(&before.0) {
+                if *cell == Cell::Unchanged {
+                    cell.clone_from(before);
+                }
+            }
+        }
+        Change::Update { shape, old, new }
+    }
+
     /// Checks that the rows fit the shape, and that a changed row can be found again.
     ///
     /// # Errors

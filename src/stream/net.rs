@@ -45,6 +45,8 @@ pub(super) struct TableEffect {
     pub shape: Arc<Shape>,
     /// In the order in which the keys were first met.
     pub effects: Vec<Effect>,
+    /// For each effect the first change of its key: the row before that is the row that green has.
+    pub firsts: Vec<usize>,
     places: HashMap<Bytes, usize>,
 }
 
@@ -75,10 +77,11 @@ impl NetEffect {
             Change::Insert { shape, .. } => {
                 let table = self.table(shape)?;
                 match shape.locate {
-                    Locate::Key(_) => table.insert(changes, NetRow::Sent(at)),
+                    Locate::Key(_) => table.insert(changes, at, NetRow::Sent(at)),
                     // Nothing else of this table can be in the batch: changes of rows without a key do not fold.
                     Locate::WholeRow | Locate::Nowhere(_) => {
                         table.effects.push(Effect::Insert(NetRow::Sent(at)));
+                        table.firsts.push(at);
                         Ok(())
                     }
                 }
@@ -107,6 +110,7 @@ impl NetEffect {
                 self.tables.push(TableEffect {
                     shape: Arc::clone(shape),
                     effects: Vec::new(),
+                    firsts: Vec::new(),
                     places: HashMap::new(),
                 });
                 *vacant.insert(self.tables.len() - 1)
@@ -121,17 +125,18 @@ impl TableEffect {
         self.places.get(key).map(|at| &self.effects[*at])
     }
 
-    fn set(&mut self, key: Bytes, effect: Effect) {
+    fn set(&mut self, key: Bytes, at: usize, effect: Effect) {
         match self.places.entry(key) {
             Entry::Occupied(place) => self.effects[*place.get()] = effect,
             Entry::Vacant(place) => {
                 place.insert(self.effects.len());
                 self.effects.push(effect);
+                self.firsts.push(at);
             }
         }
     }
 
-    fn insert(&mut self, changes: &[Change], row: NetRow) -> Result<(), Unfoldable> {
+    fn insert(&mut self, changes: &[Change], at: usize, row: NetRow) -> Result<(), Unfoldable> {
         let new = row.tuple(changes).ok_or("a change has no row")?;
         let key = key_of(&self.shape, new)?;
         let effect = match self.effect(&key) {
@@ -139,7 +144,7 @@ impl TableEffect {
             Some(Effect::Delete(deleted)) => Effect::Replace(*deleted, row),
             Some(_) => return Err("a key was inserted twice"),
         };
-        self.set(key, effect);
+        self.set(key, at, effect);
         Ok(())
     }
 
@@ -149,7 +154,7 @@ impl TableEffect {
             Some(Effect::Insert(_)) => Effect::Nothing,
             Some(Effect::Nothing | Effect::Delete(_)) => return Err("a key was deleted twice"),
         };
-        self.set(key, effect);
+        self.set(key, at, effect);
         Ok(())
     }
 
@@ -175,7 +180,7 @@ impl TableEffect {
             Some(Effect::Replace(deleted, row)) => Effect::Replace(*deleted, merged(row)),
             Some(Effect::Nothing | Effect::Delete(_)) => return Err("a deleted key was updated"),
         };
-        self.set(key_before, effect);
+        self.set(key_before, at, effect);
         Ok(())
     }
 
@@ -205,7 +210,7 @@ impl TableEffect {
             return Err("a key was changed, and a TOAST value of the row was not sent");
         }
         self.delete(key_before, at)?;
-        self.insert(changes, row)
+        self.insert(changes, at, row)
     }
 }
 

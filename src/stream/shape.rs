@@ -1,9 +1,12 @@
 //! How a table of blue is written on green: columns by name, and how a row is found again.
 
+mod mapped;
+
 use super::pgoutput::{Cell, Identity, Relation, Tuple};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::mapping::Mapping;
 use crate::pg::name::{Ident, TableName};
+pub(super) use mapped::Mapped;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use tokio_postgres::Client;
@@ -35,14 +38,16 @@ pub(super) struct Shape {
     /// A row deleted and inserted again under another key is what an update would have made of it: green has no columns
     /// of its own, and writes all of blue's.
     pub moves_whole: bool,
+    /// When the two shapes differ.
+    pub mapped: Option<Mapped>,
 }
 
 /// What green does with a column of blue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     Write,
-    /// Green computes it.
-    Generated,
+    /// Nothing: green computes it, or the mapping has no use for it.
+    Unwritten,
     /// GENERATED ALWAYS AS IDENTITY: an insert overrides it, an update cannot and checks that it keeps its value.
     IdentityAlways,
 }
@@ -79,6 +84,9 @@ impl Shape {
     /// # Errors
     /// [`Kind::Gate`] when green lacks the table or a column.
     pub async fn resolve(client: &Client, relation: Relation, table: &FollowTable) -> Result<Shape> {
+        if let Some(mapping) = &table.mapping {
+            return mapped::resolve(client, relation, table, mapping).await;
+        }
         let green = table.green.clone();
         let found = client
             .query(
@@ -92,14 +100,7 @@ impl Shape {
                 "Was it dropped while following? Create it as the plan says, or start from a fresh copy.",
             ));
         }
-        let fires: bool = client
-            .query_one(
-                include_str!("../../sql/stream/read_firing.sql"),
-                &[&green.schema.as_str(), &green.name.as_str()],
-            )
-            .await
-            .doing(Kind::Server, || format!("cannot read the triggers of {} on green", green.plain()))?
-            .get(0);
+        let fires = fires(client, &green).await?;
         let mut targets = Vec::with_capacity(relation.columns.len());
         for column in &relation.columns {
             let Some(row) = found.iter().find(|row| row.get::<_, &str>(0) == column.name) else {
@@ -110,21 +111,21 @@ impl Shape {
                 .hint("Blue was altered after the copy. Take that back, or `migrate rollback --all` and start again with `migrate replicate`."));
             };
             targets.push(match (row.get(1), row.get(2)) {
-                (true, _) => Target::Generated,
+                (true, _) => Target::Unwritten,
                 (false, true) => Target::IdentityAlways,
                 (false, false) => Target::Write,
             });
         }
         let locate = locate(&relation, &table.key);
-        let only_row_by_row = match (fires, targets.iter().all(|target| *target == Target::Generated)) {
-            (true, _) => Some("a trigger or rule of green's table fires for each change"),
+        let only_row_by_row = match (fires, targets.iter().all(|target| *target == Target::Unwritten)) {
+            (true, _) => Some(FIRES),
             (_, true) => Some("green computes every column"),
             _ => None,
         };
         let is_blues = |name: &str| relation.columns.iter().any(|column| column.name == name);
         let moves_whole = targets.iter().all(|target| *target == Target::Write)
             && found.iter().all(|row| row.get(1) || is_blues(row.get(0)));
-        Ok(Shape { relation, green, targets, locate, only_row_by_row, moves_whole })
+        Ok(Shape { relation, green, targets, locate, only_row_by_row, moves_whole, mapped: None })
     }
 
     /// The columns that tell a row apart; none when no key does.
@@ -135,9 +136,9 @@ impl Shape {
         }
     }
 
-    /// Columns that an insert writes.
+    /// Columns of blue that are sent to green.
     pub fn written(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.targets.len()).filter(|at| self.targets[*at] != Target::Generated)
+        (0..self.targets.len()).filter(|at| self.targets[*at] != Target::Unwritten)
     }
 
     /// The name of a column, on both sides.
@@ -147,6 +148,9 @@ impl Shape {
 
     /// An insert of several rows; parameters row by row, in the order of [`Shape::written`].
     pub fn insert(&self, rows: usize) -> String {
+        if let Some(mapped) = &self.mapped {
+            return mapped.insert(rows);
+        }
         let width = self.written().count();
         if width == 0 {
             return format!("insert into {} default values", self.green);
@@ -164,6 +168,9 @@ impl Shape {
 
     /// An update that leaves out the columns whose new cell was not sent.
     pub fn update(&self, unchanged: &[bool]) -> Written {
+        if let Some(mapped) = &self.mapped {
+            return mapped.update(unchanged);
+        }
         let mut written = Written { sql: String::new(), parameters: Vec::new() };
         let mut sets = Vec::new();
         let mut kept = Vec::new();
@@ -185,6 +192,9 @@ impl Shape {
 
     /// A delete.
     pub fn delete(&self) -> Written {
+        if let Some(mapped) = &self.mapped {
+            return mapped.delete();
+        }
         let mut written = Written { sql: String::new(), parameters: Vec::new() };
         let place = self.place(&mut written, &[]);
         written.sql = format!("delete from {} where {place}", self.green);
@@ -237,6 +247,20 @@ impl Written {
     }
 }
 
+/// Why a table that fires is written row by row.
+const FIRES: &str = "a trigger or rule of green's table fires for each change";
+
+async fn fires(client: &Client, green: &TableName) -> Result<bool> {
+    let row = client
+        .query_one(
+            include_str!("../../sql/stream/read_firing.sql"),
+            &[&green.schema.as_str(), &green.name.as_str()],
+        )
+        .await
+        .doing(Kind::Server, || format!("cannot read the triggers of {} on green", green.plain()))?;
+    Ok(row.get(0))
+}
+
 fn locate(relation: &Relation, key: &[Ident]) -> Locate {
     let position = |ident: &Ident| relation.columns.iter().position(|column| column.name == ident.as_str());
     let positions: Option<Vec<usize>> = key.iter().map(position).collect();
@@ -279,17 +303,18 @@ mod tests {
             targets: columns.iter().map(|(_, _, target)| *target).collect(),
             only_row_by_row: None,
             moves_whole: true,
+            mapped: None,
         }
     }
 
     #[test]
     fn statements_leave_out_what_green_computes_and_what_was_not_sent() {
-        use Target::{Generated, IdentityAlways, Write};
+        use Target::{IdentityAlways, Unwritten, Write};
         let shape = shape(
             &[
                 ("id", true, IdentityAlways),
                 ("a", false, Write),
-                ("g", false, Generated),
+                ("g", false, Unwritten),
                 ("b", false, Write),
             ],
             Identity::Default,

@@ -1,5 +1,6 @@
 //! The first copy, from 15 to 18: schema, rows, deferred objects, and what a broken copy leaves.
 
+mod mapped;
 mod stage;
 
 use migrate::copy::rows::{self, CopySpec};

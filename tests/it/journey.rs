@@ -8,6 +8,8 @@ mod closed;
 mod compat;
 #[path = "journey/handover.rs"]
 mod handover;
+#[path = "journey/mapped.rs"]
+mod mapped;
 #[path = "journey/newcomers.rs"]
 mod newcomers;
 #[path = "journey/stage.rs"]

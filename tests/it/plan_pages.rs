@@ -164,20 +164,8 @@ fn what_the_second_hydra_plan_waits_for_is_said_field_by_field() {
     let findings = validate(&plan);
     assert!(findings.iter().all(|finding| finding.severity == Severity::Blocking));
     insta::assert_snapshot!(fields(&findings).join("\n"), @r"
+    NOT_YET plan: replicate.map.public.hydra_oauth2_consent_request.to
     NOT_YET plan: after
-    NOT_YET plan: replicate.map.public.hydra_client
-    NOT_YET plan: replicate.map.public.hydra_jwk
-    NOT_YET plan: replicate.map.public.hydra_oauth2_access
-    NOT_YET plan: replicate.map.public.hydra_oauth2_authentication_request
-    NOT_YET plan: replicate.map.public.hydra_oauth2_authentication_session
-    NOT_YET plan: replicate.map.public.hydra_oauth2_code
-    NOT_YET plan: replicate.map.public.hydra_oauth2_consent_request
-    NOT_YET plan: replicate.map.public.hydra_oauth2_jti_blacklist
-    NOT_YET plan: replicate.map.public.hydra_oauth2_logout_request
-    NOT_YET plan: replicate.map.public.hydra_oauth2_obfuscated_authentication_session
-    NOT_YET plan: replicate.map.public.hydra_oauth2_oidc
-    NOT_YET plan: replicate.map.public.hydra_oauth2_pkce
-    NOT_YET plan: replicate.map.public.hydra_oauth2_refresh
     NOT_YET plan: window.adjust[0]
     NOT_YET plan: cutover.reverse
     NOT_YET plan: cutover.soak

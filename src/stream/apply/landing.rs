@@ -3,6 +3,7 @@
 //!
 //! One for each table and session, emptied by each commit in place, so that no batch leaves anything in green's catalog.
 
+use super::landed_map;
 use crate::stream::shape::{Shape, Target};
 use std::collections::{HashMap, HashSet};
 use tokio_postgres::Statement;
@@ -15,6 +16,9 @@ const UPDATES_MAX: usize = 100;
 
 /// The number on a landed row that is to be deleted; updates have theirs from 0 on.
 pub(super) const DELETED: i16 = -1;
+
+/// The number on a landed row that is to be inserted: only mapped rows land for that.
+pub(super) const INSERTED: i16 = -2;
 
 /// A landing table and its statements.
 #[derive(Debug)]
@@ -35,6 +39,10 @@ pub(super) enum LandingStatement {
     Delete,
     /// By its number.
     Update(i16),
+    /// Of mapped rows.
+    Insert,
+    /// How many rows the others have to find, when a condition decides.
+    Count,
 }
 
 /// The landing tables of a session.
@@ -64,12 +72,18 @@ impl Landings {
     pub fn add(&mut self, shape: &Shape) -> String {
         self.made += 1;
         let name = format!("migrate_landing_{}", self.made);
-        let columns: Vec<_> = shape.written().map(|at| format!(", {} as c{at}", shape.column(at))).collect();
-        let sql = format!(
-            "create temporary table {name} on commit delete rows as select 0::int2 as way{} from {} with no data",
-            columns.concat(),
-            shape.green
-        );
+        let sql = match &shape.mapped {
+            Some(mapped) => landed_map::create(&name, mapped),
+            None => {
+                let columns: Vec<_> =
+                    shape.written().map(|at| format!(", {} as c{at}", shape.column(at))).collect();
+                format!(
+                    "create temporary table {name} on commit delete rows as select 0::int2 as way{} from {} with no data",
+                    columns.concat(),
+                    shape.green
+                )
+            }
+        };
         let landing = Landing { name, used: false, updates: HashMap::new(), statements: HashMap::new() };
         self.by_oid.insert(shape.relation.oid, landing);
         self.new.insert(shape.relation.oid);
@@ -102,6 +116,11 @@ impl Landing {
         Some(number)
     }
 
+    /// The cells that an update of this number leaves as they are.
+    fn unchanged(&self, number: i16) -> Option<&[bool]> {
+        self.updates.iter().find(|(_, known)| **known == number).map(|(unchanged, _)| unchanged.as_slice())
+    }
+
     /// Empties it within a transaction.
     pub fn clear(&self) -> String {
         format!("truncate pg_temp.{}", self.name)
@@ -109,6 +128,9 @@ impl Landing {
 
     /// The text of a statement; none for an update of an unknown number.
     pub fn sql(&self, shape: &Shape, statement: LandingStatement) -> Option<String> {
+        if let Some(mapped) = &shape.mapped {
+            return landed_map::sql(&self.name, mapped, statement, |number| self.unchanged(number));
+        }
         let found: Vec<_> =
             shape.key().iter().map(|at| format!("t.{} = l.c{at}", shape.column(*at))).collect();
         let found = found.join(" and ");
@@ -124,7 +146,7 @@ impl Landing {
                 )
             }
             LandingStatement::Update(number) => {
-                let (unchanged, _) = self.updates.iter().find(|(_, known)| **known == number)?;
+                let unchanged = self.unchanged(number)?;
                 let (mut sets, mut kept) = (Vec::new(), String::new());
                 for at in shape.written().filter(|at| !unchanged[*at] && !shape.key().contains(at)) {
                     let column = shape.column(at);
@@ -138,6 +160,7 @@ impl Landing {
                     "update {green} as t set {sets} from pg_temp.{landing} as l where l.way = {number} and {found}{kept}"
                 )
             }
+            LandingStatement::Insert | LandingStatement::Count => return None,
         })
     }
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tokio_postgres::{CopyInSink, Statement};
 
 /// Fewer rows of a table than this are written one by one: the fixed price of a landing is higher.
-const LANDED_FROM_ROWS: usize = 32;
+pub(super) const LANDED_FROM_ROWS: usize = 32;
 const COPIED_FROM_ROWS: usize = 64;
 
 /// Rows are handed to the connection in pieces of this size.
@@ -38,6 +38,10 @@ impl Writer {
     /// Writes it; answers that are still to come are looked at by the caller.
     pub(super) async fn write_net(&mut self, net: &NetEffect, changes: &[Change]) -> Result<()> {
         for table in &net.tables {
+            if let Some(mapped) = &table.shape.mapped {
+                self.write_mapped(table, mapped, changes).await?;
+                continue;
+            }
             self.change_rows(table, changes).await?;
             self.add_rows(table, changes).await?;
         }
@@ -120,7 +124,7 @@ impl Writer {
     }
 
     /// Ends a stream of rows, all of which must have arrived.
-    async fn close(&mut self, stream: RowStream, shape: &Shape, expected: u64) -> Result<()> {
+    pub(super) async fn close(&mut self, stream: RowStream, shape: &Shape, expected: u64) -> Result<()> {
         match stream.finish(shape).await {
             Ok(rows) if rows == expected => Ok(()),
             Ok(rows) => Err(Error::new(
@@ -132,7 +136,12 @@ impl Writer {
         }
     }
 
-    async fn run_set(&mut self, shape: &Arc<Shape>, which: LandingStatement, rows: u64) -> Result<()> {
+    pub(super) async fn run_set(
+        &mut self,
+        shape: &Arc<Shape>,
+        which: LandingStatement,
+        rows: u64,
+    ) -> Result<()> {
         let statement = self.landing_statement(shape, which).await?;
         let client = Arc::clone(&self.client);
         let executed = async move { client.execute(&statement, &[]).await };
@@ -141,7 +150,7 @@ impl Writer {
     }
 
     /// Has an empty landing table for a table; false when none can be made.
-    async fn make_landing(&mut self, shape: &Shape) -> Result<bool> {
+    pub(super) async fn make_landing(&mut self, shape: &Shape) -> Result<bool> {
         if !self.landings.has_room(shape) {
             return Ok(false);
         }
@@ -167,7 +176,11 @@ impl Writer {
         self.client.batch_execute(sql).await.doing(Kind::Server, || problem.to_owned())
     }
 
-    async fn landing_statement(&mut self, shape: &Shape, which: LandingStatement) -> Result<Statement> {
+    pub(super) async fn landing_statement(
+        &mut self,
+        shape: &Shape,
+        which: LandingStatement,
+    ) -> Result<Statement> {
         let problem = || format!("cannot prepare a set of changes of {} on green", shape.green.plain());
         let Some(landing) = self.landings.get(shape) else { return Err(Error::new(Kind::Bug, problem())) };
         if let Some(statement) = landing.statements.get(&which) {
@@ -246,7 +259,7 @@ async fn land<'t>(
     Ok((landed, rest))
 }
 
-fn row_after<'c>(row: &'c NetRow, changes: &'c [Change]) -> Result<&'c Tuple> {
+pub(super) fn row_after<'c>(row: &'c NetRow, changes: &'c [Change]) -> Result<&'c Tuple> {
     row.tuple(changes).ok_or_else(|| Error::new(Kind::Bug, "an effect has no row"))
 }
 
@@ -258,13 +271,13 @@ fn row_before(changes: &[Change], at: usize) -> Result<&Tuple> {
 }
 
 /// A COPY into green that is under way.
-struct RowStream {
+pub(super) struct RowStream {
     sink: Pin<Box<CopyInSink<Bytes>>>,
-    piece: BytesMut,
+    pub piece: BytesMut,
 }
 
 impl RowStream {
-    async fn open(writer: &mut Writer, statement: &Statement, shape: &Shape) -> Result<RowStream> {
+    pub async fn open(writer: &mut Writer, statement: &Statement, shape: &Shape) -> Result<RowStream> {
         match in_time(writer.client.copy_in(statement), shape).await {
             Ok(sink) => {
                 Ok(RowStream { sink: Box::pin(sink), piece: BytesMut::with_capacity(PIECE_BYTES + 4096) })
@@ -273,7 +286,7 @@ impl RowStream {
         }
     }
 
-    async fn send_if_full(&mut self) -> Result<()> {
+    pub async fn send_if_full(&mut self) -> Result<()> {
         if self.piece.len() < PIECE_BYTES {
             return Ok(());
         }

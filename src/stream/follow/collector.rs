@@ -80,9 +80,7 @@ impl<'m> Collector<'m> {
             }
             Message::Origin { .. } | Message::Type { .. } => return Ok(()),
             Message::Insert { relation, new } => Change::Insert { shape: self.shape(relation)?, new },
-            Message::Update { relation, old, new } => {
-                Change::Update { shape: self.shape(relation)?, old, new }
-            }
+            Message::Update { relation, old, new } => Change::update(self.shape(relation)?, old, new),
             Message::Delete { relation, old } => Change::Delete { shape: self.shape(relation)?, old },
             Message::Truncate { relations, cascade, restart_identity } => Change::Truncate {
                 shapes: relations.iter().map(|oid| self.shape(*oid)).collect::<Result<_>>()?,

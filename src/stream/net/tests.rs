@@ -24,6 +24,7 @@ fn shape(locate: Locate) -> Arc<Shape> {
         locate,
         only_row_by_row: None,
         moves_whole: true,
+        mapped: None,
     })
 }
 

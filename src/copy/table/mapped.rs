@@ -1,0 +1,91 @@
+//! The landing of a mapped table's rows: blue's shape on green, for the length of one piece.
+
+use crate::copy::format::{self, Format, Freeze};
+use crate::copy::rows::CopyTable;
+use crate::error::{Doing, Error, Kind, Result};
+use crate::mapping::{Fitted, LANDED, Mapping, as_error};
+use crate::pg::{
+    name::{Ident, TableName},
+    target,
+};
+use std::time::Duration;
+use tokio_postgres::Client;
+
+/// The landing table. It goes with the transaction, whatever becomes of that.
+const LANDING: &str = "migrate_copied";
+
+/// The longest green may take to write one piece from its landing: it tells nothing on the way.
+const WRITE_MAX: Duration = Duration::from_secs(6 * 3600);
+
+/// A landing, and how green is written from it.
+pub(super) struct Landed {
+    fitted: Fitted,
+    format: Format,
+}
+
+impl Landed {
+    /// Makes it, in the transaction that is open on green.
+    pub async fn make(
+        green: &Client,
+        table: &CopyTable,
+        mapping: &Mapping,
+        type_oids: impl Fn(&[Ident]) -> Result<Vec<u32>>,
+    ) -> Result<Landed> {
+        let shape = target::read(green, &table.green).await?;
+        let fitted = mapping.fit_for_copy(&shape).map_err(|problems| as_error(&table.blue, &problems))?;
+        let sources: Vec<Ident> = fitted.sources.iter().map(|source| source.name.clone()).collect();
+        let types = type_oids(&sources)?;
+        // The landing has blue's own types; of those that are safe, the oid is the same everywhere.
+        let format = format::choose(&types, &types);
+        let columns: Vec<_> = fitted
+            .sources
+            .iter()
+            .enumerate()
+            .map(|(at, source)| format!("c{at} {}", source.type_name))
+            .collect();
+        green
+            .batch_execute(&format!(
+                "create temporary table {LANDING} ({}) on commit drop",
+                columns.join(", ")
+            ))
+            .await
+            .doing(Kind::Server, || "a landing table cannot be made on green".into())?;
+        Ok(Landed { fitted, format })
+    }
+
+    /// `COPY … TO STDOUT` of the columns that the mapping needs.
+    pub fn copy_out(&self, table: &TableName, blocks: Option<(u64, Option<u64>)>) -> String {
+        let sources: Vec<Ident> = self.fitted.sources.iter().map(|source| source.name.clone()).collect();
+        self.format.copy_out(table, &sources, blocks)
+    }
+
+    /// `COPY … FROM STDIN` into the landing.
+    pub fn copy_in(&self) -> String {
+        let columns: Vec<Ident> =
+            (0..self.fitted.sources.len()).map(|at| Ident::new(format!("c{at}"))).collect();
+        self.format.copy_in(&TableName::new("pg_temp", LANDING), &columns, Freeze::No)
+    }
+
+    /// Writes green's rows, and gives their number.
+    pub async fn write(&self, green: &Client, landed_rows: u64) -> Result<u64> {
+        let landing = TableName::new("pg_temp", LANDING).to_string();
+        let insert = self.fitted.insert_landed(&landing, "true", &mut |_, at| format!("{LANDED}.c{at}"));
+        let written = tokio::time::timeout(WRITE_MAX, green.execute(&insert, &[])).await;
+        let rows = written
+            .map_err(|_| {
+                Error::new(
+                    Kind::Deadline,
+                    format!("green has not written a piece of it within {} h", WRITE_MAX.as_secs() / 3600),
+                )
+                .hint("look at its pg_stat_activity for what it waits for; then replicate again")
+            })?
+            .doing(Kind::Server, || "green refuses mapped rows".into())?;
+        if self.fitted.condition.is_none() && rows != landed_rows {
+            let what = format!("green wrote {rows} mapped rows of {landed_rows}");
+            return Err(Error::new(Kind::Gate, what).hint(
+                "does a trigger or rule of green's table leave rows out? Disable it until the switch.",
+            ));
+        }
+        Ok(rows)
+    }
+}
