@@ -21,7 +21,7 @@ use crate::{
         scene::{ForeignKey, Known, Scene, constraint_node},
         source::Statement,
     },
-    facts::{Partitioned, Table, TableKind},
+    facts::{Constraint, Partitioned, Table, TableKind},
     pg::name::{Ident, TableName},
 };
 use std::collections::BTreeMap;
@@ -231,7 +231,7 @@ impl Attach<'_> {
                 continue;
             }
             let seen = parent.constraints.iter().find(|key| key.name.as_str() == name);
-            let Some(seen) = seen else { continue };
+            let Some(seen) = seen.filter(|seen| !self.is_copy(seen, parent)) else { continue };
             let name = Ident::new(name);
             sqls.push(format!(
                 "alter table {} add constraint {name} {} not valid",
@@ -240,6 +240,19 @@ impl Attach<'_> {
             sqls.push(format!("alter table {} validate constraint {name}", table.name));
         }
         Ok(sqls)
+    }
+
+    /// The server's own copy of a foreign key to a partitioned table, for one partition of that. Made by hand it would be a key of
+    /// its own, which refuses rows that refer to the other partitions.
+    fn is_copy(&self, key: &Constraint, parent: &Table) -> bool {
+        let above = |table: &TableName| match self.scene.relation(table) {
+            Known::Live(table) => self.scene.parent(table).cloned(),
+            _ => None,
+        };
+        let first = key.references.as_ref().and_then(above);
+        key.inherited
+            && std::iter::successors(first, above)
+                .any(|table| parent.constraints.iter().any(|other| other.references.as_ref() == Some(&table)))
     }
 
     /// What ATTACH itself locks.
@@ -368,6 +381,21 @@ mod tests {
         assert!(steps.iter().any(|step| step.contains(locks)), "{steps:#?}");
         let steps = told("alter table p detach partition p1", Some(&live));
         assert!(steps.iter().any(|step| step.contains(locks)), "{steps:#?}");
+    }
+
+    #[test]
+    fn what_the_server_keeps_for_each_partition_of_the_other_table_is_not_made_by_hand() {
+        let mut live = live();
+        let p = live.tables.iter_mut().find(|table| table.name.name.as_str() == "p").unwrap();
+        let mut key = constraint("p_d_fk", ConstraintKind::ForeignKey, Some("d"));
+        key.definition = "FOREIGN KEY (b) REFERENCES d(id)".into();
+        let mut copy = constraint("p_d_fk1", ConstraintKind::ForeignKey, Some("d1"));
+        copy.definition = "FOREIGN KEY (b) REFERENCES d1(id)".into();
+        copy.inherited = true;
+        p.constraints.extend([key, copy]);
+        let steps = told("alter table p attach partition spare for values in (7)", Some(&live));
+        let made: Vec<&String> = steps.iter().filter(|step| step.contains("FOREIGN KEY")).collect();
+        assert!(matches!(made.as_slice(), [only] if only.contains("REFERENCES d(id)")), "{steps:#?}");
     }
 
     #[test]
