@@ -5,6 +5,7 @@
 //! blocking finding with its cost and way out from the `catalogue`. Nothing here touches a server;
 //! `step::ddl` runs the result.
 
+pub mod as_written;
 mod block;
 mod catalogue;
 pub mod compat;

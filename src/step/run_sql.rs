@@ -2,9 +2,12 @@
 
 use super::{Notes, Standing, Step, StepId, world::World};
 use crate::copy::made;
+use crate::ddl::as_written;
 use crate::error::{Doing, Kind, Result};
+use crate::pg::name::Ident;
 use crate::plan::{Side, load::SqlFile};
 use async_trait::async_trait;
+use tokio_postgres::Transaction;
 
 /// Runs all files in order, in one transaction.
 ///
@@ -64,10 +67,9 @@ impl Step<World> for RunSql {
         let tx = world.transaction(&mut client, "run the plan's SQL").await?;
         let before = made::look(tx.client()).await?;
         for file in self.all() {
-            tx.batch_execute(&file.text).await.doing(Kind::Request, || {
-                format!("green refuses {}; nothing of the plan's SQL was kept", file.name)
-            })?;
+            run(&tx, file).await?;
         }
+        look_up_names_in(&tx, "''").await?;
         made::record(tx.client(), LABEL, &before).await?;
         tx.commit().await.doing(Kind::Server, || "cannot commit the plan's SQL on green".into())?;
         Ok(None)
@@ -77,4 +79,21 @@ impl Step<World> for RunSql {
         let green = world.client(Side::Green).await?;
         made::drop_all(&green, LABEL, world.epoch).await
     }
+}
+
+/// Runs a file's statements. What it sets for its names ends with it.
+async fn run(tx: &Transaction<'_>, file: &SqlFile) -> Result<()> {
+    look_up_names_in(tx, &Ident::new(as_written::FIRST_SCHEMA).to_string()).await?;
+    for statement in as_written::statements(file)? {
+        tx.batch_execute(&statement.sql).await.doing(Kind::Request, || {
+            format!("green refuses {}; nothing of the plan's SQL was kept", statement.place)
+        })?;
+    }
+    Ok(())
+}
+
+async fn look_up_names_in(tx: &Transaction<'_>, schema: &str) -> Result<()> {
+    tx.batch_execute(&format!("set local search_path = {schema}"))
+        .await
+        .doing(Kind::Server, || "cannot set green's search_path".into())
 }

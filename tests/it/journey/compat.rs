@@ -2,8 +2,9 @@
 
 use super::stage::{PLAN, Stage};
 
-const SQL: &str = "alter table public.p2 add column extra int not null default 5; alter table public.p2 alter column note type varchar(60);
-    create table public.p3 (id int);";
+/// As vendors write it: names without a schema, and a transaction of its own, which must not end ours.
+const SQL: &str = "begin; alter table p2 add column extra int not null default 5; alter table p2 alter column note type varchar(60);
+    create table p3 (id int); commit;";
 
 const SCHEMAS: &str =
     "select coalesce(string_agg(nspname, ' '), 'none') from pg_namespace where nspname ~ '^migrate'";
