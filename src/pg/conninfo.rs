@@ -238,15 +238,6 @@ impl ConnInfo {
         &self.host
     }
 
-    /// Whether the server is reached without a network: a Unix socket or a loopback address.
-    pub fn is_on_this_machine(&self) -> bool {
-        let is_loopback = |host: &str| host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
-        match self.hostaddr {
-            Some(address) => address.is_loopback(),
-            None => self.host.starts_with('/') || self.host == "localhost" || is_loopback(&self.host),
-        }
-    }
-
     /// The TCP port, or the number in the Unix socket's name.
     pub fn port(&self) -> u16 {
         self.port

@@ -144,7 +144,7 @@ pub struct Replicate {
     /// Blue's shape to green's shape, per table.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub map: BTreeMap<TableName, TableMap>,
-    /// Streams of rows at a time; by default as many as this machine has cores, at least 2 and at most 8, and half as many when both servers are on it.
+    /// Streams of rows at a time; by default as many as this machine has cores, at least 2 and at most 8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
     /// The most WAL we let our slot hold on blue; past it we drop the slot and stop: blue survives first.

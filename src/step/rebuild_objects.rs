@@ -2,7 +2,7 @@
 
 use super::{Notes, Standing, Step, StepId, mark, world::World};
 use crate::copy::{
-    crew::{Crew, Servers},
+    crew::Crew,
     rebuild::{self, RebuildSpec},
 };
 use crate::error::Result;
@@ -72,5 +72,5 @@ pub(super) fn spec(world: &World) -> RebuildSpec {
 /// How many work on the copy.
 pub(super) fn crew(world: &World) -> Crew {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    Crew::of(world.plan.replicate.workers, cores, Servers::of(&world.blue_info, &world.green_info))
+    Crew::of(world.plan.replicate.workers, cores)
 }
