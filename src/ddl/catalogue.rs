@@ -302,14 +302,7 @@ fn add_column_form(command: &node::AlterTableCmd) -> &'static Form {
     let Some(NodeEnum::ColumnDef(column)) = command.def.as_ref().and_then(|def| def.node.as_ref()) else {
         return &ALTER_OTHER;
     };
-    let kinds: Vec<ConstrType> = column
-        .constraints
-        .iter()
-        .filter_map(|item| match &item.node {
-            Some(NodeEnum::Constraint(constraint)) => Some(constraint.contype()),
-            _ => None,
-        })
-        .collect();
+    let kinds = super::parts::constraint_types(column);
     let type_name = column.type_name.as_ref().and_then(|name| super::parse::strings(&name.names).pop());
     let has = |kind| kinds.contains(&kind);
     if type_name.is_some_and(|name| name.contains("serial")) || has(ConstrType::ConstrIdentity) {

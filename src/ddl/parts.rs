@@ -17,6 +17,15 @@ pub(super) struct Alter<'a> {
     pub tree: &'a node::AlterTableStmt,
 }
 
+/// The kinds of the constraints written with a column.
+pub(super) fn constraint_types(column: &node::ColumnDef) -> Vec<ConstrType> {
+    let kind = |item: &node::Node| match &item.node {
+        Some(NodeEnum::Constraint(constraint)) => Some(constraint.contype()),
+        _ => None,
+    };
+    column.constraints.iter().filter_map(kind).collect()
+}
+
 /// Cuts an ALTER TABLE on a table; `None` for anything else.
 pub(super) fn alter(statement: &Statement) -> Option<Alter<'_>> {
     let NodeEnum::AlterTableStmt(tree) = &statement.tree else { return None };

@@ -162,14 +162,7 @@ fn altered(sql: &str, effects: &mut Vec<Effect>) {
 }
 
 fn added(column: &node::ColumnDef) -> Added {
-    let kinds: Vec<ConstrType> = column
-        .constraints
-        .iter()
-        .filter_map(|item| match &item.node {
-            Some(NodeEnum::Constraint(constraint)) => Some(constraint.contype()),
-            _ => None,
-        })
-        .collect();
+    let kinds = parts::constraint_types(column);
     let has = |wanted: &[ConstrType]| kinds.iter().any(|kind| wanted.contains(kind));
     let serial = column.type_name.as_ref().and_then(SqlType::of).is_some_and(|sql| sql.serial().is_some());
     Added {
