@@ -1,5 +1,5 @@
 use super::brief::{self, Sketch};
-use super::plan_directory::{AsPlan, DirectoryArgs};
+use super::plan_directory::{AsPlan, DirectoryArgs, is_migrations};
 use crate::check;
 use crate::ddl;
 use crate::error::{Doing, Error, Kind, Result};
@@ -21,12 +21,12 @@ use std::process::ExitCode;
 /// Reads both databases and changes nothing. Exits 3 when a finding is blocking (or what --fail-on says), so that CI can
 /// gate on it.
 ///
-/// Given a directory of migrations instead of a plan, it shows how they would run online: on the database of --blue, else of
-/// the environment variable DATABASE_URL; offline when there is neither.
+/// Given a directory of migrations or one SQL file instead of a plan, it shows how they would run online: on the database of
+/// --blue, else of the environment variable DATABASE_URL; offline when there is neither.
 #[derive(Debug, clap::Args)]
 pub struct PlanArgs {
-    /// The plan, a YAML file; or a directory of migrations
-    #[arg(value_name = "PLAN|DIR")]
+    /// The plan, a YAML file; or a directory of migrations, or a file whose name ends in .sql
+    #[arg(value_name = "PLAN|DIR|SQL")]
     plan: PathBuf,
     #[command(flatten)]
     directory: DirectoryArgs,
@@ -91,11 +91,12 @@ struct Subject {
 }
 
 pub async fn run(args: PlanArgs, ui: &Ui) -> Result<ExitCode> {
-    if !args.plan.is_dir() {
+    let is_migrations = is_migrations(&args.plan);
+    if !is_migrations {
         args.directory.refuse_for_file()?;
     }
-    let subject = match (args.plan.is_dir(), &args.facts, args.offline) {
-        (true, ..) => look_into_directory(&args, ui).await?,
+    let subject = match (is_migrations, &args.facts, args.offline) {
+        (true, ..) => look_into_migrations(&args, ui).await?,
         (false, Some(path), _) => look_into_file(&args.plan, path)?,
         (false, None, true) => look_at_plan(&args.plan)?,
         (false, None, false) => look_at_servers(&args.plan, ui).await?,
@@ -186,8 +187,8 @@ fn look_into_file(plan: &Path, path: &Path) -> Result<Subject> {
     Ok(Subject { findings, facts: Some(facts), ..subject })
 }
 
-/// The checks of a whole plan are not asked: a directory says nothing of a migration but its SQL.
-async fn look_into_directory(args: &PlanArgs, ui: &Ui) -> Result<Subject> {
+/// The checks of a whole plan are not asked: migrations say nothing of their plan but its SQL.
+async fn look_into_migrations(args: &PlanArgs, ui: &Ui) -> Result<Subject> {
     let AsPlan { plan, mut migrations, offline, asks_record } =
         args.directory.read(&args.plan, args.offline || args.facts.is_some())?;
     let facts = match &args.facts {

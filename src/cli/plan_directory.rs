@@ -1,4 +1,4 @@
-//! `migrate plan DIR`: a directory of migrations, without a plan file.
+//! `migrate plan DIR` and `migrate plan FILE.sql`: migrations without a plan file.
 
 use crate::ddl::directory::{Migrations, Tool};
 use crate::error::{Error, Kind, Result};
@@ -6,13 +6,18 @@ use crate::finding::{Finding, Place, Severity};
 use crate::plan::{Plan, load, sql_files};
 use std::path::Path;
 
-/// What is asked of a directory.
+/// Whether a path names migrations, and not a plan.
+pub fn is_migrations(path: &Path) -> bool {
+    path.is_dir() || path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("sql"))
+}
+
+/// What is asked of a directory or a file of migrations.
 #[derive(Debug, clap::Args)]
 pub struct DirectoryArgs {
-    /// The database a directory of migrations is for; a password comes from PGPASSWORD or the password file
+    /// The database the migrations are for; a password comes from PGPASSWORD or the password file
     #[arg(long, value_name = "URL", conflicts_with_all = ["offline", "facts"])]
     blue: Option<String>,
-    /// Whose directory it is, where its shape does not say
+    /// Whose migrations they are, where their names do not say
     #[arg(long, value_enum)]
     tool: Option<ToolWord>,
     /// The version of the last migration that has been run; only those after it are shown
@@ -43,7 +48,7 @@ impl clap::ValueEnum for ToolWord {
     }
 }
 
-/// A directory, and the plan it would have.
+/// Migrations, and the plan they would have.
 pub struct AsPlan {
     /// A plan in place that names only the database.
     pub plan: Plan,
@@ -69,21 +74,25 @@ impl DirectoryArgs {
         match given.iter().find(|(_, given)| *given) {
             Some((option, _)) => Err(Error::new(
                 Kind::Request,
-                format!("{option} is for a directory of migrations, not for a plan file"),
+                format!("{option} is for a directory or a file of migrations, not for a plan file"),
             )
             .hint("a plan file names its databases and its SQL itself")),
             None => Ok(()),
         }
     }
 
-    /// Reads a directory.
+    /// Reads a directory or a file. A file alone is what is to run, also where a record says that it was.
     ///
     /// # Errors
-    /// As [`sql_files::load_directory`]; [`Kind::Request`] when `--after` names no version.
+    /// As [`sql_files::load_directory`] and [`sql_files::load_file`]; [`Kind::Request`] when `--after` names no version.
     pub fn read(&self, path: &Path, offline: bool) -> Result<AsPlan> {
         let shown = path.display().to_string();
-        let mut migrations =
-            sql_files::load_directory(path, shown.trim_end_matches('/'), self.tool.map(|word| word.0))?;
+        let tool = self.tool.map(|word| word.0);
+        let is_directory = path.is_dir();
+        let mut migrations = match is_directory {
+            true => sql_files::load_directory(path, shown.trim_end_matches('/'), tool)?,
+            false => sql_files::load_file(path, tool)?,
+        };
         if let Some(after) = &self.after {
             migrations.keep_after(after)?;
         }
@@ -93,12 +102,17 @@ impl DirectoryArgs {
             (None, false) => std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()),
         };
         let offline = url.is_none();
-        if self.after.is_none() && offline && migrations.tool != Tool::Plain {
+        if is_directory && self.after.is_none() && offline && migrations.tool != Tool::Plain {
             let warning = from_the_first(&migrations);
             migrations.remark(warning);
         }
         let plan = plan_for(path, url)?;
-        Ok(AsPlan { plan, migrations, offline, asks_record: !offline && self.after.is_none() })
+        Ok(AsPlan {
+            plan,
+            migrations,
+            offline,
+            asks_record: is_directory && !offline && self.after.is_none(),
+        })
     }
 }
 
@@ -129,5 +143,5 @@ fn plan_for(path: &Path, url: Option<String>) -> Result<Plan> {
     let text = format!(
         "version: 1\nname: {name}\nkind: in_place\nblue: {{ url: \"${{URL}}\" }}\nreplicate: {{ tables: {{ include: [\"*.*\"] }} }}\n"
     );
-    load::parse(&text, "the plan of a directory", &|_| Some(url.clone().unwrap_or_default()))
+    load::parse(&text, "the plan of the migrations", &|_| Some(url.clone().unwrap_or_default()))
 }

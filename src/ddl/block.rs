@@ -13,6 +13,7 @@ pub(super) struct Block {
     /// The first thing in it that cannot be told without running it.
     pub opaque: Option<String>,
     conditions: usize,
+    loops: usize,
 }
 
 /// A statement in a block.
@@ -22,6 +23,8 @@ pub(super) struct Inside {
     pub sql: String,
     /// What decides whether it runs; empty when it always does.
     pub under: Vec<Under>,
+    /// It stands in a loop, or is what a loop goes over.
+    pub in_loop: bool,
 }
 
 impl Inside {
@@ -41,6 +44,9 @@ pub(super) enum Under {
     /// Something that only running it tells.
     Dark,
 }
+
+/// Why a loop cannot be told.
+pub(super) const LOOP: &str = "a loop: how often it runs, and over what, only running it tells";
 
 /// Functions without an effect, as blocks use them in conditions and messages.
 const HARMLESS: &[&str] = &[
@@ -182,9 +188,7 @@ impl Block {
                 self.body(fields.get("else_stmts"), &[under, &[Under::Dark]].concat());
             }
             "execsql" => match text(fields.get("sqlstmt")) {
-                Some(sql) => {
-                    self.statements.push(Inside { sql: sql.trim().to_owned(), under: under.to_vec() })
-                }
+                Some(sql) => self.inside(sql, under),
                 None => self.hide("a statement that cannot be read"),
             },
             "dynexecute" => self.execute(fields.get("query"), under),
@@ -199,11 +203,28 @@ impl Block {
                 }
             }
             "null" | "getdiag" | "exit" => {}
-            "loop" | "while" | "fori" | "fors" | "forc" | "foreach_a" | "dynfors" => {
-                self.hide("a loop: how often it runs, and over what, only running it tells");
-            }
+            "while" | "fori" | "fors" => self.turns(fields),
+            "loop" | "forc" | "foreach_a" | "dynfors" => self.hide(LOOP),
             other => self.hide(&format!("{}, whose effect only running it tells", other.to_uppercase())),
         }
+    }
+
+    /// A loop that ends by itself: what is in it runs as often as its rows or numbers say.
+    fn turns(&mut self, fields: &Value) {
+        self.loops += 1;
+        for bound in ["cond", "lower", "upper", "step"] {
+            self.expression_of(fields.get(bound));
+        }
+        if let Some(sql) = text(fields.get("query")) {
+            self.inside(sql, &[Under::Dark]);
+        }
+        self.body(fields.get("body"), &[Under::Dark]);
+        self.loops -= 1;
+    }
+
+    fn inside(&mut self, sql: &str, under: &[Under]) {
+        let (sql, under) = (sql.trim().to_owned(), under.to_vec());
+        self.statements.push(Inside { sql, under, in_loop: self.loops > 0 });
     }
 
     /// EXECUTE of one constant text is that text; of anything else it is dark.
@@ -211,7 +232,7 @@ impl Block {
         let constant =
             text(query).and_then(|text| parse::parse_one(&format!("select {text}")).ok()).and_then(constant);
         match constant {
-            Some(sql) => self.statements.push(Inside { sql, under: under.to_vec() }),
+            Some(sql) => self.inside(&sql, under),
             None => self.hide("EXECUTE of a text that is put together when it runs"),
         }
     }
@@ -324,7 +345,8 @@ mod tests {
         for sql in [
             "do $$ begin execute 'drop table ' || quote_ident('t'); end $$",
             "do $$ begin execute format('drop table %I', 't'); end $$",
-            "do $$ declare r record; begin for r in select 1 loop perform 1; end loop; end $$",
+            "do $$ declare r record; begin for r in execute 'select 1' loop perform 1; end loop; end $$",
+            "do $$ begin loop null; end loop; end $$",
             "do $$ begin perform f(1); end $$",
             "do $$ begin if f() then null; end if; end $$",
             "do $$ declare n int := f(); begin null; end $$",
@@ -334,6 +356,18 @@ mod tests {
             assert!(read(sql).unwrap().opaque.is_some(), "{sql}");
         }
         assert_eq!(read("do language sql $$ select 1 $$"), None);
+    }
+
+    #[test]
+    fn what_stands_in_a_loop_is_known_to() {
+        let sql = "do $$ declare r record; begin for r in select a from t loop update n set a = 1; end loop; insert into n values (1); end $$";
+        let block = read(sql).unwrap();
+        let seen: Vec<_> = block.statements.iter().map(|one| (one.sql.as_str(), one.in_loop)).collect();
+        assert_eq!(
+            seen,
+            [("select a from t", true), ("update n set a = 1", true), ("insert into n values (1)", false)]
+        );
+        assert_eq!(block.opaque, None);
     }
 
     #[test]

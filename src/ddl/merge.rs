@@ -21,8 +21,8 @@ pub(super) fn columns(steps: &mut Vec<Online>) {
 }
 
 fn together(first: &Online, second: &Online) -> Option<Online> {
-    if first.class != Class::Brief || second.class != Class::Brief || first.search_path != second.search_path
-    {
+    let same_session = first.search_path == second.search_path && first.settings == second.settings;
+    if first.class != Class::Brief || second.class != Class::Brief || !same_session {
         return None;
     }
     let recorded = |step: &Online| step.verify == Verify::Recorded { valid: None };
@@ -82,6 +82,7 @@ fn as_statement(step: &Online) -> Option<Statement> {
         place: step.from.first()?.clone(),
         tree: super::parse::parse_one(&step.sql).ok()?,
         search_path: step.search_path.clone(),
+        settings: step.settings.clone(),
     })
 }
 

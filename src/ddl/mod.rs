@@ -45,6 +45,7 @@ use fold::Unit;
 use scene::Scene;
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use session::{Holds, Settings, entered};
 pub use source::SqlFile;
 pub use statement::{Online, Rewritten};
 

@@ -181,14 +181,74 @@ fn string(node: &Value) -> Option<&str> {
     node.pointer("/node/String/sval")?.as_str()
 }
 
-/// Every relation a tree names, wherever in it, as (schema, name).
+/// Every relation a tree names, wherever in it, as (schema, name). What WITH names is none, where its name is known: in a
+/// non-recursive WITH, `t as (select … from t)` reads the table.
 pub fn relations(tree: &NodeEnum) -> Vec<(String, String)> {
     let mut found = Vec::new();
+    if let Ok(value) = serde_json::to_value(tree) {
+        named(&value, &mut Vec::new(), &mut found);
+    }
+    found
+}
+
+fn named<'a>(value: &'a Value, with: &mut Vec<&'a str>, found: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(fields) => {
+            let outside = with.len();
+            let clause = fields.get("with_clause").filter(|clause| !clause.is_null());
+            if let Some(clause) = clause {
+                named_in_with(clause, with, found);
+            }
+            if let (Some(Value::String(schema)), Some(Value::String(name))) =
+                (fields.get("schemaname"), fields.get("relname"))
+                && !(schema.is_empty() && with.contains(&name.as_str()))
+            {
+                found.push((schema.clone(), name.clone()));
+            }
+            let rest = fields.iter().filter(|(field, _)| *field != "with_clause");
+            rest.for_each(|(_, field)| named(field, with, found));
+            with.truncate(outside);
+        }
+        Value::Array(items) => items.iter().for_each(|item| named(item, with, found)),
+        _ => {}
+    }
+}
+
+/// The queries of a WITH, each of which sees the names before it; of a recursive one, all of them.
+fn named_in_with<'a>(clause: &'a Value, with: &mut Vec<&'a str>, found: &mut Vec<(String, String)>) {
+    let name = |query: &'a Value| query.pointer("/node/CommonTableExpr/ctename").and_then(Value::as_str);
+    let queries = clause.get("ctes").and_then(Value::as_array).map_or(&[] as &[Value], Vec::as_slice);
+    let recursive = clause.get("recursive").and_then(Value::as_bool) == Some(true);
+    if recursive {
+        with.extend(queries.iter().filter_map(name));
+    }
+    for query in queries {
+        named(query, with, found);
+        if !recursive {
+            with.extend(name(query));
+        }
+    }
+}
+
+/// Whether a query locks the rows it reads (`FOR UPDATE` and the like), wherever in it.
+pub fn locks_rows(tree: &NodeEnum) -> bool {
+    let mut found = false;
+    each(tree, &mut |fields| found |= fields.contains_key("LockingClause"));
+    found
+}
+
+/// The relations whose rows a tree writes, wherever in it, as (schema, name).
+pub fn written(tree: &NodeEnum) -> Vec<(String, String)> {
+    let mut found = Vec::new();
     each(tree, &mut |fields| {
-        if let (Some(Value::String(schema)), Some(Value::String(name))) =
-            (fields.get("schemaname"), fields.get("relname"))
-        {
-            found.push((schema.clone(), name.clone()));
+        let writes = ["InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"];
+        let ranges = writes.iter().filter_map(|form| fields.get(*form)?.get("relation"));
+        for range in ranges {
+            if let (Some(Value::String(schema)), Some(Value::String(name))) =
+                (range.get("schemaname"), range.get("relname"))
+            {
+                found.push((schema.clone(), name.clone()));
+            }
         }
     });
     found
@@ -317,6 +377,34 @@ mod tests {
             &tree("create index i on t ((a in (1,2)))"),
             &tree("create index i  on t ((a in ( 1, 2 )))")
         ));
+    }
+
+    #[test]
+    fn what_with_names_is_no_relation() {
+        let named = |sql| {
+            let mut names: Vec<_> =
+                relations(&parse_one(sql).unwrap()).into_iter().map(|(_, name)| name).collect();
+            names.sort();
+            names.dedup();
+            names.join(" ")
+        };
+        assert_eq!(
+            named("with a as (select * from t), b as (select * from a) insert into u select * from b"),
+            "t u"
+        );
+        assert_eq!(named("with t as (select * from t) select * from t"), "t");
+        assert_eq!(named("with recursive t as (select 1 union select * from t) select * from t, s.t x"), "t");
+        assert_eq!(named("select * from (with a as (select 1) select * from a) x, a"), "a");
+    }
+
+    #[test]
+    fn what_is_written_is_found_wherever_it_is_written() {
+        let tree =
+            parse_one("with d as (delete from t where a returning *) insert into s.u select * from d, v")
+                .unwrap();
+        let mut found = written(&tree);
+        found.sort();
+        assert_eq!(found, [(String::new(), "t".to_owned()), ("s".to_owned(), "u".to_owned())]);
     }
 
     #[test]

@@ -202,6 +202,7 @@ mod tests {
             place: Place::Plan { field: String::new() },
             tree: parse::parse_one(sql).unwrap(),
             search_path: Vec::new(),
+            settings: crate::ddl::Settings::default(),
         }
     }
 

@@ -1,11 +1,10 @@
 //! Reading ahead: a thread of its own cuts the next files into statements while those before them are rewritten.
 
 use super::{
-    long_name,
-    session::{self, Setting},
+    long_name, session,
     source::{self, SqlFile, Statement},
 };
-use crate::{finding::Finding, pg::name::Ident};
+use crate::finding::Finding;
 use std::{sync::mpsc, thread};
 
 /// Files read and not yet rewritten, at most: their trees are what takes memory.
@@ -41,22 +40,10 @@ pub(super) fn each<T>(files: &[SqlFile], take: impl FnOnce(&mut dyn Iterator<Ite
 fn read(file: &SqlFile) -> ReadFile {
     match source::statements(file) {
         Ok((mut statements, remarks)) => {
-            assign_search_paths(&mut statements);
+            session::assign(&mut statements);
             let long = statements.iter().filter_map(long_name::finding);
             ReadFile { findings: long.chain(remarks).collect(), statements }
         }
         Err(error) => ReadFile { statements: Vec::new(), findings: vec![error.finding] },
-    }
-}
-
-/// Every file begins with the default path; SET in it holds until its end.
-fn assign_search_paths(statements: &mut [source::Statement]) {
-    let default = || vec![Ident::new("public")];
-    let mut path = default();
-    for statement in statements {
-        if let Some(Setting::SearchPath(changed)) = session::setting(&statement.tree) {
-            path = changed.unwrap_or_else(default);
-        }
-        statement.search_path.clone_from(&path);
     }
 }

@@ -5,7 +5,9 @@ use super::{
     foreign,
     lines::Lines,
     parse::{self, NodeEnum, node::TransactionStmtKind},
-    psql, unwrapped,
+    psql,
+    session::Settings,
+    unwrapped,
 };
 use crate::{
     error::{Error, Kind},
@@ -56,6 +58,8 @@ pub struct Statement {
     pub tree: NodeEnum,
     /// The schemas in which unqualified names are looked up when it runs.
     pub search_path: Vec<Ident>,
+    /// What SET gave it besides.
+    pub settings: Settings,
 }
 
 /// The first statement of a text that begins with one, to be shown.
@@ -125,6 +129,7 @@ pub fn statements(file: &SqlFile) -> Result<(Vec<Statement>, Vec<Finding>), Box<
             // Decoded lists have room for four items where one is the rule; a clone has none to spare, and 17,000 trees are kept.
             tree: one.tree.clone(),
             search_path: Vec::new(),
+            settings: Settings::default(),
         })
         .collect();
     Ok((statements, remarks))

@@ -1,6 +1,6 @@
 //! What a rewriting gives: statements that can run on a live database, and what stands against the others.
 
-use super::lock::Cost;
+use super::{lock::Cost, session::Settings};
 use crate::{
     finding::{Finding, Place},
     pg::name::{Ident, TableName},
@@ -187,6 +187,9 @@ pub struct Online {
     pub sql: String,
     /// The schemas in which its unqualified names are looked up.
     pub search_path: Vec<Ident>,
+    /// What SET in the operator's file gave it besides.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
     /// What the operator wrote.
     pub from: Vec<Place>,
     /// What it does, one line in the imperative.

@@ -1,6 +1,7 @@
 //! Whether an expression gives the same value for every row of a statement.
 
 use super::{
+    block::is_harmless,
     parse::{self, NodeEnum, node},
     scene::Scene,
 };
@@ -102,6 +103,22 @@ fn of_function(name: &[String], scene: &Scene, path: &[Ident]) -> Option<Volatil
         None if scene.looked() && schema.is_none() => Some(builtin()),
         None if schema.is_none() && STABLE.contains(&own.as_str()) => Some(Volatility::Stable),
         None => None,
+    }
+}
+
+/// Whether a function, called by itself, leaves everything as it is: one of the server's that is known for it, or one that is
+/// declared STABLE or IMMUTABLE, from which the server takes no write.
+pub(super) fn has_no_effect(name: &[String], scene: &Scene, path: &[Ident]) -> bool {
+    let Some(own) = name.last().map(String::as_str) else { return false };
+    let schema = name.len().checked_sub(2).map(|at| name[at].as_str());
+    let declared = scene.made_function(own).or_else(|| {
+        let schemas = schema.map_or_else(|| path.iter().map(Ident::as_str).collect(), |schema| vec![schema]);
+        schemas.iter().filter_map(|schema| scene.function(schema, own)).max()
+    });
+    let is_known = is_harmless(own) || STABLE.contains(&own);
+    match declared {
+        Some(volatility) => volatility != Volatility::Volatile,
+        None => is_known && schema.is_none_or(|schema| schema == "pg_catalog"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::session::{self, Brief};
 use crate::ddl::{
-    Online, SqlFile, compat,
+    Online, Settings, SqlFile, compat,
     lock::Cost,
     parse::NodeEnum,
     source::{self, Statement},
@@ -48,6 +48,7 @@ struct Item {
     sql: String,
     from: Vec<Place>,
     search_path: Vec<Ident>,
+    settings: Settings,
     transactional: bool,
     /// None where nobody has clients yet.
     predicted: Option<Cost>,
@@ -150,6 +151,7 @@ impl From<Online> for Item {
             sql: online.sql,
             from: online.from,
             search_path: online.search_path,
+            settings: online.settings,
             transactional: online.transactional,
             predicted: Some(online.cost),
         }
@@ -167,6 +169,7 @@ impl From<Statement> for Item {
             sql: statement.sql,
             from: vec![statement.place],
             search_path,
+            settings: statement.settings,
             transactional: true,
             predicted: None,
         }
@@ -234,8 +237,12 @@ struct Stage {
 
 impl Stage {
     async fn rehearse(&mut self, item: Item) -> Result<(Rehearsed, Vec<Finding>)> {
-        let trial =
-            Trial { sql: &item.sql, search_path: &item.search_path, transactional: item.transactional };
+        let trial = Trial {
+            sql: &item.sql,
+            search_path: &item.search_path,
+            settings: &item.settings,
+            transactional: item.transactional,
+        };
         let measured = match self.lab.measure(trial).await {
             Ok(measured) => measured,
             Err(error) if error.kind == Kind::Request => {

@@ -88,6 +88,22 @@ pub fn load_directory(path: &Path, name: &str, tool: Option<Tool>) -> Result<Mig
     directory::read(&Listing { name: name.to_owned(), entries }, tool)
 }
 
+/// Reads one SQL file of the tool whose directory it would be in; where it would run nothing of it, or its name alone does not
+/// say whose it is, as plain SQL.
+///
+/// # Errors
+/// [`Kind::Plan`] when it cannot be read, and as [`directory::read`] with a `tool`.
+pub fn load_file(path: &Path, tool: Option<Tool>) -> Result<Migrations> {
+    let bytes = load::read_bytes(path, SQL_BYTES_MAX, "SQL file")?;
+    let name = path.parent().map(|parent| parent.display().to_string()).unwrap_or_default();
+    let own = path.file_name().map(|own| own.to_string_lossy().into_owned()).unwrap_or_default();
+    let listing = Listing { name, entries: vec![Entry { path: own, bytes }] };
+    match tool {
+        Some(tool) => directory::read(&listing, Some(tool)),
+        None => directory::read(&listing, None).or_else(|_| directory::read(&listing, Some(Tool::Plain))),
+    }
+}
+
 /// A walk through a directory.
 struct Walk<'a> {
     root: &'a Path,

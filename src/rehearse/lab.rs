@@ -6,6 +6,7 @@
 
 use super::measured::{Measured, Observation, Relation, RelationKind, Relations};
 use crate::ddl::{
+    Holds, Settings, entered,
     lock::LockMode,
     parse::{self, NodeEnum},
     statement::Online,
@@ -37,13 +38,26 @@ pub struct Trial<'a> {
     pub sql: &'a str,
     /// Where its names are looked up.
     pub search_path: &'a [Ident],
+    /// What its session is given besides.
+    pub settings: &'a Settings,
     /// Inside a transaction of its own.
     pub transactional: bool,
 }
 
 impl<'a> From<&'a Online> for Trial<'a> {
     fn from(online: &'a Online) -> Trial<'a> {
-        Trial { sql: &online.sql, search_path: &online.search_path, transactional: online.transactional }
+        Trial {
+            sql: &online.sql,
+            search_path: &online.search_path,
+            settings: &online.settings,
+            transactional: online.transactional,
+        }
+    }
+}
+
+impl Trial<'_> {
+    fn entered(&self, holds: Holds) -> String {
+        entered(holds, self.search_path, self.settings)
     }
 }
 
@@ -96,7 +110,7 @@ impl Lab {
     }
 
     async fn in_transaction(&mut self, trial: Trial<'_>) -> Result<Measured> {
-        run(&self.worker, &format!("begin; {}", search_path("set local", trial.search_path))).await?;
+        run(&self.worker, &format!("begin; {}", trial.entered(Holds::Transaction))).await?;
         let before = relations(&self.worker).await?;
         self.hear(Heard::Everything).await?;
         let began = Instant::now();
@@ -120,7 +134,7 @@ impl Lab {
     }
 
     async fn outside(&mut self, trial: Trial<'_>) -> Result<Measured> {
-        run(&self.worker, &search_path("set", trial.search_path)).await?;
+        run(&self.worker, &trial.entered(Holds::Session)).await?;
         let before = relations(&self.worker).await?;
         let mut holders = self.hold_up(trial).await?;
         self.hear(Heard::Everything).await?;
@@ -145,6 +159,8 @@ impl Lab {
         };
         let held = began.elapsed();
         let messages = self.hear(Heard::Warnings).await?;
+        // The next statement has others, or none.
+        run(&self.worker, &Settings::default().after(trial.settings)).await?;
         ran.map_err(refused)?;
         let after = relations(&self.worker).await?;
         Ok(self.make_sense(trial, before, after, seen.into_iter().collect(), messages, held))
@@ -270,13 +286,6 @@ fn dropped(tree: &NodeEnum) -> Vec<(String, String)> {
 
 fn refused(error: tokio_postgres::Error) -> Error {
     Error::new(Kind::Request, "the server refuses the statement").source(error)
-}
-
-/// `set search_path` to these schemas.
-fn search_path(set: &str, schemas: &[Ident]) -> String {
-    let names: Vec<String> = schemas.iter().map(ToString::to_string).collect();
-    let path = if names.is_empty() { "''".to_owned() } else { names.join(", ") };
-    format!("{set} search_path = {path}")
 }
 
 async fn run(client: &Client, sql: &str) -> Result<()> {

@@ -2,8 +2,9 @@
 //! more after its end.
 
 use crate::support::{
-    Pair,
+    Majors, Pair,
     busy::Busy,
+    installed,
     run::{Desk, Invocation, Output, migrate},
 };
 use serde_json::Value;
@@ -316,5 +317,47 @@ async fn a_second_run_is_refused_at_once_and_so_a_build_does_not_wait_for_it() {
         assert!(second.stderr.contains("is at work on this migration"), "{}", second.stderr);
         let first = first.expect(0);
         assert!(first.stderr.contains("waited"), "{}", first.stderr);
+    }
+}
+
+/// One statement of each kind of step, under settings without which it means or makes something else.
+const UNDER_SETTINGS: &str = "
+set timezone = 'Asia/Tokyo';
+set app.who = 'apply';
+set default_tablespace = pg_default;
+set check_function_bodies = off;
+create function later() returns int language sql as 'select n from comes_later';
+alter table t add column since timestamptz not null default '2026-01-01 00:00:00';
+create index t_since on t (since);
+update t set b = current_setting('app.who') || id where a % 2 = 0;
+begin;
+set local app.who = 'inside';
+alter table t add column d text default current_setting('app.who');
+commit;
+reset timezone;
+alter table t add column zone text default current_setting('timezone');
+";
+
+#[tokio::test]
+async fn settings_of_a_file_reach_every_statement_after_them() {
+    let (_pair, stages) = both("apply_settings").await;
+    for stage in &stages {
+        stage.desk.write("sql/01.sql", UNDER_SETTINGS);
+        stage.desk.write(
+            "sql/02.sql",
+            "alter table t add column who text default current_setting('app.who', true);\n",
+        );
+        stage.client().await.batch_execute("drop index t_a").await.unwrap();
+        let pg_dump = installed::pg_dump_bin(Majors::NEWEST).unwrap().join("pg_dump");
+        stage.migrate(&["rehearse", "plan.yaml"]).env("MIGRATE_PG_DUMP", pg_dump).run().await.expect(0);
+        stage.migrate(&["apply", "plan.yaml"]).run().await.expect(0);
+        let told = stage
+            .texts(
+                "select concat_ws(' ', since at time zone 'UTC', d, zone <> 'Asia/Tokyo', coalesce(who, 'nobody'), b = 'apply' || id)
+                   from t where id in (1, 2) order by id",
+            )
+            .await;
+        let day = "2025-12-31 15:00:00 inside t nobody";
+        assert_eq!(told, [format!("{day} f"), format!("{day} t")]);
     }
 }

@@ -55,6 +55,21 @@ async fn a_directory_is_planned_from_a_version_on() {
 }
 
 #[tokio::test]
+async fn one_file_is_planned_as_it_would_be_in_its_directory() {
+    let desk = orders();
+    let planned = async |file: &str| run(&desk, &["plan", file, "--format", "sql"]).await.expect(0).stdout;
+    // Its table is not made in it, so it is in use.
+    assert!(planned("db/2_at.up.sql").await.contains("CONCURRENTLY"));
+    // Nothing of it would run in a directory; it is named, so it is meant.
+    assert!(planned("db/1_orders.down.sql").await.contains("drop table orders"));
+    desk.write("3_goose.sql", "-- +goose Up\nselect 1;\n-- +goose Down\nselect 2;\n");
+    let goose = planned("3_goose.sql").await;
+    assert!(goose.contains("select 1;") && !goose.contains("select 2;"), "{goose}");
+    let output = run(&desk, &["plan", "nowhere.sql"]).await.expect(1);
+    assert!(output.stderr.contains("nowhere.sql"), "{}", output.stderr);
+}
+
+#[tokio::test]
 async fn the_severity_that_fails_is_the_callers_choice() {
     let desk = orders();
     run(&desk, &["plan", "db", "--after", "1", "--fail-on", "warning"]).await.expect(0);
@@ -124,7 +139,7 @@ async fn what_cannot_be_planned_is_one_clear_error() {
         |                  ^
       hint: The file ends in the middle of a statement: is it whole?
 
-    error: --after is for a directory of migrations, not for a plan file
+    error: --after is for a directory or a file of migrations, not for a plan file
       hint: a plan file names its databases and its SQL itself
     "#);
     run(&desk, &["plan", "plan.yaml", "--offline"]).await.expect(0);

@@ -2,7 +2,7 @@
 
 use crate::{
     ddl::{
-        block,
+        Settings, block,
         parse::{
             self, NodeEnum,
             node::{self, AlterTableType as Type, ConstrType, ObjectType},
@@ -182,6 +182,7 @@ fn as_statement(sql: &str) -> Option<Statement> {
         place: Place::Sql { file: String::new(), line: 1, column: 1 },
         tree: parse::parse_one(sql).ok()?,
         search_path: Vec::new(),
+        settings: Settings::default(),
     })
 }
 

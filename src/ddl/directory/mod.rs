@@ -237,7 +237,10 @@ impl Migrations {
 impl Listing {
     /// The path of an entry as the operator would name it.
     fn full(&self, path: &str) -> String {
-        format!("{}/{path}", self.name.trim_end_matches('/'))
+        match self.name.trim_end_matches('/') {
+            "" if self.name.is_empty() => path.to_owned(),
+            name => format!("{name}/{path}"),
+        }
     }
 
     /// Entries right in the directory whose names end in `.sql`.

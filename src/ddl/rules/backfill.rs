@@ -13,8 +13,10 @@ use crate::{
     facts::{Table, TableKind},
     pg::name::{Ident, TableName},
 };
+use source::{only_reads, plain_source};
 
 mod cut;
+mod source;
 
 const RECIPE: &str = "backfill";
 
@@ -115,7 +117,7 @@ fn given_rows(statement: &Statement, scene: &Scene) -> Option<Outcome> {
         return None;
     }
     let reads = parse::relations(&statement.tree).len() > 1;
-    let is_plain = insert.with_clause.is_none() && !reads;
+    let is_plain = only_reads(insert.with_clause.as_ref()) && !reads;
     is_plain.then(|| Outcome {
         steps: vec![direct(statement, "insert into", &written, scene)],
         findings: Vec::new(),
@@ -134,11 +136,19 @@ fn direct(statement: &Statement, verb: &str, written: &TableName, scene: &Scene)
     step
 }
 
+/// Whether a statement is cut into batches: it walks the rows of a table in use, and means the same in pieces.
+pub(super) fn is_cut(statement: &Statement, scene: &Scene) -> bool {
+    rows(statement, scene)
+        .is_some_and(|rows| matches!(scene.relation(&rows.walked), Known::Live(_) | Known::Unseen))
+}
+
 /// The rows a statement walks, when it is of a form that means the same in batches.
 fn rows<'a>(statement: &'a Statement, scene: &Scene) -> Option<Rows<'a>> {
     let path = &statement.search_path;
     let rows = match &statement.tree {
-        NodeEnum::UpdateStmt(update) if update.returning_clause.is_none() && update.with_clause.is_none() => {
+        NodeEnum::UpdateStmt(update)
+            if update.returning_clause.is_none() && only_reads(update.with_clause.as_ref()) =>
+        {
             let range = update.relation.as_ref()?;
             let sets = update.target_list.iter().filter_map(|item| match &item.node {
                 Some(NodeEnum::ResTarget(target)) => Some(target.name.clone()),
@@ -156,7 +166,9 @@ fn rows<'a>(statement: &'a Statement, scene: &Scene) -> Option<Rows<'a>> {
                 sets: sets.collect(),
             }
         }
-        NodeEnum::DeleteStmt(delete) if delete.returning_clause.is_none() && delete.with_clause.is_none() => {
+        NodeEnum::DeleteStmt(delete)
+            if delete.returning_clause.is_none() && only_reads(delete.with_clause.as_ref()) =>
+        {
             let range = delete.relation.as_ref()?;
             let table = scene.range(range, path);
             let condition = delete.where_clause.as_deref();
@@ -170,7 +182,9 @@ fn rows<'a>(statement: &'a Statement, scene: &Scene) -> Option<Rows<'a>> {
                 sets: Vec::new(),
             }
         }
-        NodeEnum::InsertStmt(insert) if insert.returning_clause.is_none() && insert.with_clause.is_none() => {
+        NodeEnum::InsertStmt(insert)
+            if insert.returning_clause.is_none() && only_reads(insert.with_clause.as_ref()) =>
+        {
             let written = scene.range(insert.relation.as_ref()?, path);
             let NodeEnum::SelectStmt(select) = insert.select_stmt.as_ref()?.node.as_ref()? else {
                 return None;
@@ -206,62 +220,6 @@ fn rows<'a>(statement: &'a Statement, scene: &Scene) -> Option<Rows<'a>> {
 
 fn alias(range: &node::RangeVar) -> Ident {
     Ident::new(range.alias.as_ref().map_or(range.relname.as_str(), |alias| alias.aliasname.as_str()))
-}
-
-/// The one table of a query that gives a row for each of its rows.
-fn plain_source(select: &node::SelectStmt) -> Option<&node::RangeVar> {
-    const AGGREGATES: &[&str] = &[
-        "count",
-        "sum",
-        "avg",
-        "min",
-        "max",
-        "array_agg",
-        "string_agg",
-        "json_agg",
-        "jsonb_agg",
-        "json_object_agg",
-        "jsonb_object_agg",
-        "bool_and",
-        "bool_or",
-        "every",
-        "bit_and",
-        "bit_or",
-        "xmlagg",
-        "stddev",
-        "variance",
-        "any_value",
-        "generate_series",
-        "unnest",
-        "regexp_split_to_table",
-        "jsonb_array_elements",
-        "json_array_elements",
-        "jsonb_array_elements_text",
-        "json_array_elements_text",
-        "row_number",
-        "rank",
-        "dense_rank",
-        "lag",
-        "lead",
-    ];
-    let is_plain = select.distinct_clause.is_empty()
-        && select.group_clause.is_empty()
-        && select.having_clause.is_none()
-        && select.window_clause.is_empty()
-        && select.values_lists.is_empty()
-        && select.sort_clause.is_empty()
-        && select.limit_offset.is_none()
-        && select.limit_count.is_none()
-        && select.locking_clause.is_empty()
-        && select.with_clause.is_none()
-        && select.op() == node::SetOperation::SetopNone;
-    let [only] = select.from_clause.as_slice() else { return None };
-    let Some(NodeEnum::RangeVar(range)) = &only.node else { return None };
-    let targets = select.target_list.iter().filter_map(|target| target.node.as_ref());
-    let mut called = targets.flat_map(parse::functions);
-    let is_aggregated =
-        called.any(|name| name.last().is_some_and(|name| AGGREGATES.contains(&name.as_str())));
-    (is_plain && !is_aggregated).then_some(range)
 }
 
 impl Rows<'_> {
@@ -457,7 +415,9 @@ mod tests {
             "update t set id = id + 1",
             "update t set a = (select max(a) from t)",
             "update t set a = 1 returning id",
-            "with x as (select 1) update t set a = 1",
+            "with x as (delete from r returning id) update t set a = 1 from x where x.id = t.id",
+            "with x as (select max(a) as a from t) update t set a = x.a from x",
+            "with x as (select id from r) insert into t (id) select id from x",
             "insert into r select count(*) from t",
             "insert into r select id from t order by a limit 5",
             "insert into t select id from t",
@@ -466,6 +426,12 @@ mod tests {
         }
         assert_eq!(on_live("update x set a = 1"), ["blocking DDL_NO_KEY"]);
         assert!(told("update x set a = 1", None)[0].starts_with("backfill"));
+    }
+
+    #[test]
+    fn a_with_that_only_reads_goes_along() {
+        let with = "with x as (select id from r) update t set a = 1 from x where x.id = t.id";
+        assert_eq!(on_live(with)[0], format!("backfill, ROW EXCLUSIVE t + ACCESS SHARE r: {with}"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
         lock::Cost,
         online,
         parse::{self, NodeEnum},
-        scene::Scene,
+        scene::{Known, Scene},
         source::Statement,
     },
     finding::{Finding, any_blocking},
@@ -33,17 +33,11 @@ pub(super) const RULE: Rule = Rule {
 
 fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let NodeEnum::DoStmt(_) = &statement.tree else { return None };
-    let dark = |what: &str| {
-        Outcome::finding(blocking(
-            statement,
-            "DDL_OPAQUE",
-            format!("the DO block holds {what}"),
-            "Write out the statements that it would run, one after the other.",
-        ))
+    let Some(block) = block::read(&statement.sql) else {
+        return dark(statement, "a language that cannot be read here");
     };
-    let Some(block) = block::read(&statement.sql) else { return dark("a language that cannot be read here") };
     if let Some(what) = &block.opaque {
-        return dark(what);
+        return dark(statement, what);
     }
     if !block.has_variables && block.statements.iter().all(|inside| !inside.conditional()) {
         let sqls: Vec<String> = block.statements.iter().map(|inside| inside.sql.clone()).collect();
@@ -58,6 +52,25 @@ fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
         Some(sqls) => told(statement, &block, dissolved(statement, scene, &sqls)?),
         None => Some(as_it_is),
     }
+}
+
+fn dark(statement: &Statement, what: &str) -> Option<Outcome> {
+    Outcome::finding(blocking(
+        statement,
+        "DDL_OPAQUE",
+        format!("the DO block holds {what}"),
+        "Write out the statements that it would run, one after the other.",
+    ))
+}
+
+/// Reads and writes rows of tables that the plan made, and nothing else: however often it runs, nobody waits.
+fn only_new(one: &Statement, scene: &Scene) -> bool {
+    use NodeEnum::{DeleteStmt, InsertStmt, SelectStmt, UpdateStmt};
+    let is_rows = matches!(one.tree, SelectStmt(_) | InsertStmt(_) | UpdateStmt(_) | DeleteStmt(_));
+    is_rows
+        && parse::relations(&one.tree).iter().all(|(schema, name)| {
+            matches!(scene.relation(&scene.resolve(schema, name, &one.search_path)), Known::New)
+        })
 }
 
 /// The statements that run, when what was seen and what the plan did before decides every condition. A condition is looked at
@@ -139,6 +152,9 @@ fn whole(statement: &Statement, scene: &Scene, block: &Block) -> Option<Outcome>
     let (mut locks, mut findings): (Vec<_>, Vec<Finding>) = (Vec::new(), Vec::new());
     for inside in &block.statements {
         let one = derived(statement, inside.sql.clone())?;
+        if inside.in_loop && !only_new(&one, &scene) {
+            return dark(statement, block::LOOP);
+        }
         if reads_only(&one.tree) {
             continue;
         }
@@ -212,6 +228,23 @@ mod tests {
         );
         assert_eq!(on_live("do $$ begin execute 'drop table ' || 't'; end $$"), ["blocking DDL_OPAQUE"]);
         assert_eq!(on_live("do language plpython3u $$ pass $$"), ["blocking DDL_OPAQUE"]);
+    }
+
+    #[test]
+    fn a_loop_over_new_tables_runs_as_it_is() {
+        let turn = "do $$ declare r record; begin for r in select a from n loop update n set a = r.a + 1 where a = r.a; end loop; end $$";
+        assert_eq!(
+            on_live(&format!("create table n (a int); {turn}"))[1..],
+            [format!("catalog, no lock: {turn}")]
+        );
+        let on_used = turn.replace("from n", "from t");
+        assert_eq!(on_live(&format!("create table n (a int); {on_used}"))[1..], ["blocking DDL_OPAQUE"]);
+        assert_eq!(on_live(&turn.replace(" n ", " t ")), ["blocking DDL_OPAQUE"]);
+        let called = turn.replace("r.a + 1", "f(r.a)");
+        assert_eq!(
+            on_live(&format!("create table n (a int); {called}"))[1..],
+            [format!("catalog, no lock: {called}")]
+        );
     }
 
     /// A DO block with a constraint under a condition.

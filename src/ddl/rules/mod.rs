@@ -36,6 +36,7 @@ mod new_object;
 mod no_rule;
 mod partition;
 mod publication;
+mod query;
 mod reindex;
 mod rename;
 mod rename_other;
@@ -115,6 +116,7 @@ pub(super) const RULES: &[Rule] = &[
     publication::RULE,
     truncate::RULE,
     maintenance::RULE,
+    query::RULE,
 ];
 
 /// What becomes of one statement.
@@ -144,6 +146,7 @@ fn as_written(statement: &Statement, recipe: &str, title: String, cost: Cost) ->
         id: slug(&title),
         sql: statement.sql.clone(),
         search_path: statement.search_path.clone(),
+        settings: statement.settings.clone(),
         from: vec![statement.place.clone()],
         title,
         class,

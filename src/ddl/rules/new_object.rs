@@ -1,6 +1,6 @@
 //! Statements on what an earlier statement of the same plan made: nobody uses it yet, so they run as they are.
 
-use super::{Outcome, Rule, as_written, expand::in_turn};
+use super::{Outcome, Rule, as_written, backfill::is_cut, blocking, expand::in_turn};
 use crate::{
     ddl::{
         lock::Cost,
@@ -28,6 +28,10 @@ fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
         let relation = scene.resolve(schema, name, &statement.search_path);
         matches!(scene.relation(&relation), Known::New) || scene.is_new_index(&relation)
     };
+    if matches!(statement.tree, NodeEnum::LockStmt(_)) {
+        // Nobody is there to be kept out.
+        return relations(statement).iter().all(is_new).then(Outcome::default);
+    }
     let (verb, names) = match &statement.tree {
         NodeEnum::IndexStmt(index) => {
             (if index.concurrent { return None } else { "create index on" }, relations(statement))
@@ -37,6 +41,7 @@ fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
         NodeEnum::InsertStmt(_) => ("insert into", relations(statement)),
         NodeEnum::UpdateStmt(_) => ("update", relations(statement)),
         NodeEnum::DeleteStmt(_) => ("delete from", relations(statement)),
+        NodeEnum::MergeStmt(_) => ("merge into", relations(statement)),
         NodeEnum::TruncateStmt(_) => ("truncate", relations(statement)),
         NodeEnum::CreateTrigStmt(_) => ("create trigger on", relations(statement)),
         NodeEnum::AlterSeqStmt(_) => ("alter sequence", relations(statement)),
@@ -49,7 +54,7 @@ fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
         _ => return None,
     };
     if names.is_empty() || !names.iter().all(is_new) {
-        return None;
+        return rows_of_new(statement, scene, verb);
     }
     if drops_key_in_use(statement, scene) {
         return None;
@@ -63,6 +68,41 @@ fn rule(statement: &Statement, scene: &Scene) -> Option<Outcome> {
     let title = format!("{verb} new {}", names[0].1);
     let mut step = as_written(statement, RECIPE, title, Cost::default());
     step.why = "made earlier in these files, so nobody uses it yet".into();
+    Outcome::step(step)
+}
+
+/// Rows of a new table, worked out from tables in use: nobody waits for it. Where it can be cut into batches it is (see
+/// [`super::backfill`]), since one long snapshot keeps VACUUM from the dead rows of the whole database.
+fn rows_of_new(statement: &Statement, scene: &Scene, verb: &str) -> Option<Outcome> {
+    let named = |(schema, name): (String, String)| scene.resolve(&schema, &name, &statement.search_path);
+    let mut written = parse::written(&statement.tree).into_iter().map(named);
+    let target = written.next()?;
+    if is_used(scene, &target) || written.any(|other| is_used(scene, &other)) {
+        return None;
+    }
+    let is_missing = |table| matches!(scene.relation(&table), Known::Missing);
+    if relations(statement).into_iter().map(named).any(is_missing) || is_cut(statement, scene) {
+        return None;
+    }
+    let refers = scene.foreign_keys(&target).into_iter().find(|key| is_used(scene, &key.references));
+    if let Some(key) = refers.filter(|_| !matches!(statement.tree, NodeEnum::DeleteStmt(_))) {
+        return Outcome::finding(blocking(
+            statement,
+            "DDL_NO_RULE",
+            format!(
+                "{} refers to {}: every row referred to is locked against DELETE and changes of its key until all rows are written",
+                target.plain(),
+                key.references.plain()
+            ),
+            "Add the foreign key after the rows: it is made NOT VALID and then proved beside readers and writers. Or write the rows in small pieces.",
+        ));
+    }
+    let locks = super::create_object::reads(statement, scene, &target);
+    let title = format!("{verb} new {}", target.name.as_str());
+    let mut step = as_written(statement, RECIPE, title, Cost::brief(locks));
+    step.why =
+        "the table was made earlier in these files, so nobody waits; what it reads, it reads in one snapshot"
+            .into();
     Outcome::step(step)
 }
 
@@ -167,6 +207,36 @@ mod tests {
             "{made}; alter table t add constraint f foreign key (a) references n (id); drop table n cascade"
         ));
         assert!(told.iter().any(|line| line.ends_with("\"t\" drop constraint \"f\"")), "{told:#?}");
+    }
+
+    #[test]
+    fn a_lock_on_a_new_table_is_left_out() {
+        assert_eq!(on_live("create table n (a int); lock table n").len(), 1);
+        assert_eq!(on_live("lock table t"), ["blocking DDL_NO_RULE"]);
+    }
+
+    #[test]
+    fn rows_of_a_new_table_are_worked_out_from_tables_in_use() {
+        let made = "create table n (a int)";
+        let joined = "insert into n select max(t.a) from t join r on t.a = r.id group by r.id";
+        assert_eq!(
+            on_live(&format!("{made}; {joined}"))[1..],
+            [format!("catalog, ACCESS SHARE r + ACCESS SHARE t: {joined}")]
+        );
+        let with = "with x as (select max(a) from t) update n set a = 1 where a in (select * from x)";
+        assert_eq!(on_live(&format!("{made}; {with}"))[1..], [format!("catalog, ACCESS SHARE t: {with}")]);
+        let moved = "with x as (delete from t returning a) insert into n select a from x";
+        assert_eq!(on_live(&format!("{made}; {moved}"))[1..], ["blocking DDL_NO_RULE"]);
+        let refers = "create table n (a int references r (id))";
+        assert_eq!(
+            on_live(&format!("{refers}; {joined}")).last().map(String::as_str),
+            Some("blocking DDL_NO_RULE")
+        );
+        let new = "with x as (select a from n) insert into m select a from x";
+        assert_eq!(
+            on_live(&format!("{made}; create table m (a int); {new}"))[2..],
+            [format!("catalog, no lock: {new}")]
+        );
     }
 
     #[test]

@@ -1,13 +1,23 @@
 //! What no rule claims: a blocking finding with the form's name, its lock, and the way out.
 
-use super::blocking;
+use super::{blocking, query};
 use crate::{
-    ddl::{catalogue, scene::Scene, source::Statement},
+    ddl::{catalogue, parse::NodeEnum, scene::Scene, source::Statement},
     finding::Finding,
 };
 
-pub(super) fn finding(statement: &Statement, _: &Scene) -> Finding {
+pub(super) fn finding(statement: &Statement, scene: &Scene) -> Finding {
     let form = catalogue::form_of(&statement.tree);
-    let what = format!("{} cannot be run online by this version: {}", form.name, form.costs);
+    let mut what = format!("{} cannot be run online by this version: {}", form.name, form.costs);
+    if let Some(called) = called(statement, scene) {
+        what = format!("{} calls {called}(), whose effect cannot be seen", form.name);
+    }
     blocking(statement, "DDL_NO_RULE", what, form.way_out)
+}
+
+/// The function for which a query cannot be run.
+fn called(statement: &Statement, scene: &Scene) -> Option<String> {
+    matches!(statement.tree, NodeEnum::SelectStmt(_))
+        .then(|| query::unknown_function(statement, scene))
+        .flatten()
 }

@@ -1,4 +1,5 @@
-//! SET, RESET and set_config: `search_path` is understood (see [`crate::ddl::session`]), what we set ourselves is left out, the rest is refused.
+//! SET, RESET and set_config (see [`crate::ddl::session`]): `search_path` and what says how statements are read and what they
+//! make is given to the session of each statement after it, what we set ourselves is left out, the rest is refused.
 
 use super::{Outcome, Rule, blocking};
 use crate::ddl::{
@@ -10,7 +11,7 @@ use crate::ddl::{
 
 pub(super) const RULE: Rule = Rule {
     name: "session",
-    about: "SET search_path is understood, what we set ourselves is left out, and every other setting is refused, since each statement runs in a session of its own.",
+    about: "Each statement runs in a session of its own: search_path, and settings that say how a statement is read and what it makes by default, are set in each of them; what we set ourselves is left out, and every other setting is refused.",
     manual: "sql-set.html",
     apply: rule,
 };
@@ -19,7 +20,9 @@ fn rule(statement: &Statement, _: &Scene) -> Option<Outcome> {
     match session::setting(&statement.tree) {
         None if matches!(statement.tree, NodeEnum::VariableSetStmt(_)) => refused(statement, "this SET"),
         None => None,
-        Some(Setting::SearchPath(_) | Setting::Ours) => Some(Outcome::default()),
+        Some(Setting::SearchPath(_) | Setting::Ours | Setting::Carried { .. } | Setting::Defaults) => {
+            Some(Outcome::default())
+        }
         Some(Setting::Other(name)) => refused(statement, &format!("SET {name}")),
     }
 }
@@ -28,7 +31,9 @@ fn refused(statement: &Statement, what: &str) -> Option<Outcome> {
     Outcome::finding(blocking(
         statement,
         "DDL_SETTING",
-        format!("{what}: every statement runs in a session of its own, so this would not reach the next one"),
+        format!(
+            "{what}: every statement runs in a session of its own, and this setting is not carried there"
+        ),
         "Remove it, or write the effect into the statements themselves (a tablespace, an owner).",
     ))
 }

@@ -6,11 +6,11 @@
 
 use super::{
     DdlStep, DdlWorld,
-    brief::{pid, search_path, tell_waited},
+    brief::{entered, pid, tell_waited},
     brownout::{Waited, Watch, WhenSpent},
 };
 use crate::{
-    ddl::statement::Backfill,
+    ddl::{Holds, statement::Backfill},
     engine::failpoint,
     error::{Doing, Error, Kind, Result},
     event::Event,
@@ -210,7 +210,7 @@ async fn batch(
     let lock_timeout_ms = step.online.retry.lock_timeout_ms.unwrap_or(1_000);
     let begin = format!(
         "begin; set local lock_timeout = {lock_timeout_ms}; set local statement_timeout = {BATCH_DEADLINE_MS}; {}",
-        search_path("set local", step)
+        entered(Holds::Transaction, step)
     );
     client.batch_execute(&begin).await?;
     world.guard(client).await.map_err(Trouble::Ours)?;

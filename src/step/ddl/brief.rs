@@ -5,7 +5,7 @@ use super::{
     brownout::{Waited, Watch, WhenSpent},
 };
 use crate::{
-    ddl::lock::LockTaken,
+    ddl::{self, Holds, lock::LockTaken},
     error::{Doing, Error, Kind, Result},
     event::Event,
 };
@@ -82,7 +82,7 @@ impl Attempt<'_> {
     async fn run(&self, sql: &str, record: Record<'_>) -> Result<bool> {
         let Attempt { world, client, step, timeout_ms } = self;
         let begin =
-            format!("begin; set local lock_timeout = {timeout_ms}; {}", search_path("set local", step));
+            format!("begin; set local lock_timeout = {timeout_ms}; {}", entered(Holds::Transaction, step));
         client.batch_execute(&begin).await.doing(Kind::Server, || step.doing())?;
         world.guard(client).await?;
         let tried = async {
@@ -110,11 +110,9 @@ pub(super) async fn pid(client: &Client) -> Result<i32> {
     Ok(row.doing(Kind::Server, || "cannot ask for the pid of our own session".into())?.get(0))
 }
 
-/// `set search_path` to where the step's names are looked up.
-pub(super) fn search_path(set: &str, step: &DdlStep) -> String {
-    let names: Vec<String> = step.online.search_path.iter().map(ToString::to_string).collect();
-    let path = if names.is_empty() { "''".to_owned() } else { names.join(", ") };
-    format!("{set} search_path = {path}")
+/// The SETs of the session in which the step runs.
+pub(super) fn entered(holds: Holds, step: &DdlStep) -> String {
+    ddl::entered(holds, &step.online.search_path, &step.online.settings)
 }
 
 /// Growing, with jitter, so that two of us do not meet again and again.

@@ -5,12 +5,12 @@
 
 use super::{
     DdlStep, DdlWorld,
-    brief::{self, search_path, tell_waited},
+    brief::{self, entered, tell_waited},
     brownout::{Waited, Watch, WhenSpent},
     detach, look,
 };
 use crate::{
-    ddl::statement::Verify,
+    ddl::{Holds, statement::Verify},
     error::{Doing, Error, Kind, Result},
     event::Event,
     pg::name::TableName,
@@ -39,7 +39,7 @@ pub(super) async fn run(world: &dyn DdlWorld, step: &DdlStep) -> Result<Waited> 
             return Ok(Waited::default());
         }
         world.guard(&client).await?;
-        client.batch_execute(&search_path("set", step)).await.doing(Kind::Server, || step.doing())?;
+        client.batch_execute(&entered(Holds::Session, step)).await.doing(Kind::Server, || step.doing())?;
         let built = watched(world, &client, &step.online.title, &step.online.sql).await;
         let error = match built {
             Err(error) => error,

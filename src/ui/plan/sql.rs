@@ -3,7 +3,7 @@
 
 use super::{Shown, words};
 use crate::{
-    ddl::{Online, Rewritten},
+    ddl::{Online, Rewritten, Settings},
     finding::Severity,
     pg::name::Ident,
 };
@@ -41,6 +41,8 @@ fn script(shown: &Shown, rewritten: &Rewritten) -> String {
     text.push_str("\n\\set ON_ERROR_STOP on\n");
     let mut timeout = None;
     let mut path = vec![Ident::new("public")];
+    let defaults = Settings::default();
+    let mut settings = &defaults;
     for (at, step) in rewritten.statements.iter().enumerate() {
         text.push_str(&format!("\n{}", comment(&format!("{}. {}", at + 1, step.title))));
         for place in &step.from {
@@ -59,6 +61,8 @@ fn script(shown: &Shown, rewritten: &Rewritten) -> String {
             path.clone_from(&step.search_path);
             text.push_str(&format!("set search_path = {};\n", listed(&path)));
         }
+        text.push_str(&step.settings.after(settings));
+        settings = &step.settings;
         text.push_str(&format!("{};\n", step.sql.trim_end().trim_end_matches(';')));
     }
     text

@@ -2,7 +2,7 @@
 
 use crate::support::Pair;
 use migrate::{
-    ddl::{Online, SqlFile, lock::LockMode, rewrite},
+    ddl::{Online, Settings, SqlFile, lock::LockMode, rewrite},
     pg::{catalog, connect, conninfo::ConnInfo, name::Ident},
     plan::{Side, TableSelection},
     rehearse::{
@@ -110,7 +110,7 @@ async fn made_new(url: &str) -> ConnInfo {
 async fn measure(info: &ConnInfo, sql: &str, transactional: bool) -> Measured {
     let path = [Ident::new("public")];
     let mut lab = Lab::open(info).await.unwrap();
-    let trial = Trial { sql, search_path: &path, transactional };
+    let trial = Trial { sql, search_path: &path, settings: &Settings::default(), transactional };
     lab.measure(trial).await.unwrap_or_else(|error| panic!("{sql}: {}", error.chain().join(": ")))
 }
 
@@ -125,7 +125,8 @@ async fn what_operators_write_is_seen_to_lock_scan_rewrite_and_build() {
                 // A materialized view uses the column, so the server refuses it: that is an error, not a measurement.
                 let path = [Ident::new("public")];
                 let mut lab = Lab::open(&info).await.unwrap();
-                let trial = Trial { sql, search_path: &path, transactional: true };
+                let trial =
+                    Trial { sql, search_path: &path, settings: &Settings::default(), transactional: true };
                 let error = lab.measure(trial).await.unwrap_err();
                 assert!(error.chain().join(": ").contains("0A000"), "{:?}", error.chain());
                 // The same laboratory goes on.
