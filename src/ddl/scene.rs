@@ -16,6 +16,7 @@ mod changes;
 mod foreign_keys;
 mod indexes;
 mod statistics;
+mod user_types;
 
 pub(super) use around::constraint_node;
 pub(super) use foreign_keys::{ForeignKey, Rests};
@@ -130,6 +131,11 @@ impl<'a> Scene<'a> {
             }
             None => Known::Missing,
         }
+    }
+
+    /// Whether what was seen under a name is there no longer, also when the plan made another thing of that name.
+    fn is_gone(&self, name: &TableName) -> bool {
+        self.dropped.contains(name) || self.created.contains(name)
     }
 
     /// An index seen on the database, with its table.

@@ -164,9 +164,12 @@ pub(super) fn session_words(from: &SqlType, to: &SqlType, using: &str) -> Option
         "money",
         "float4",
         "float8",
-        "bytea",
         "xml",
     ];
+    // Only what is written of it goes by a setting (bytea_output); it is read in every form.
+    if from.name == "bytea" {
+        return Some("bytea");
+    }
     let words = parse::tokens(using).unwrap_or_default();
     let written =
         |name: &str| words.iter().any(|word| using[word.start..word.end].eq_ignore_ascii_case(name));

@@ -102,7 +102,7 @@ impl Twin<'_> {
             ),
             (
                 !scene.is_as_seen(table, self.name()),
-                "earlier statements of these files change the column, or make constraints or indexes on its table; put this one before them",
+                "earlier statements of these files change the column, or make constraints or indexes with it; put this one before them",
             ),
             (
                 scene.has_column(table, self.interim.as_str()) != Some(false),

@@ -13,7 +13,7 @@ use crate::{
     facts::{Table, TableKind},
     pg::name::{Ident, TableName},
 };
-use source::{only_reads, plain_source};
+use source::{is_one_row_of, only_reads, plain_source};
 
 mod cut;
 mod source;
@@ -117,7 +117,7 @@ fn given_rows(statement: &Statement, scene: &Scene) -> Option<Outcome> {
         return None;
     }
     let reads = parse::relations(&statement.tree).len() > 1;
-    let is_plain = only_reads(insert.with_clause.as_ref()) && !reads;
+    let is_plain = only_reads(insert.with_clause.as_ref()) && (!reads || is_one_row_of(insert));
     is_plain.then(|| Outcome {
         steps: vec![direct(statement, "insert into", &written, scene)],
         findings: Vec::new(),
@@ -404,6 +404,7 @@ mod tests {
             "update t set a = 1 where id = 5",
             "delete from t where id = 5 and a = 1",
             "insert into t (a) values (1), (2)",
+            "insert into t (a) select 1 where not exists (select from t where a = 1)",
         ] {
             assert_eq!(on_live(sql), [format!("catalog, ROW EXCLUSIVE t: {sql}")]);
         }
@@ -421,6 +422,7 @@ mod tests {
             "insert into r select count(*) from t",
             "insert into r select id from t order by a limit 5",
             "insert into t select id from t",
+            "insert into t select unnest(array[1]) where not exists (select from t where a = 1)",
         ] {
             assert_eq!(on_live(sql), ["blocking DDL_NO_RULE"], "{sql}");
         }

@@ -265,6 +265,19 @@ mod tests {
     }
 
     #[test]
+    fn a_key_falls_with_its_column() {
+        let mut live = with_referrer();
+        live.tables
+            .iter_mut()
+            .for_each(|table| table.constraints.retain(|one| one.name.as_str() != "r_t_fk"));
+        let with = |sql: &str| told(&format!("alter table t drop column id; {sql}"), Some(&live));
+        let key = with("alter table t add primary key (a)");
+        assert!(key.iter().any(|line| line.contains("primary key using index")), "{key:#?}");
+        let unique = with("alter table t drop column a; drop index t_a");
+        assert!(unique.contains(&"warning DDL_ALREADY_ABSENT".to_owned()), "{unique:#?}");
+    }
+
+    #[test]
     fn dropping_a_foreign_key_locks_the_other_table_too() {
         // Surprise 4.
         assert_eq!(

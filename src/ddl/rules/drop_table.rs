@@ -226,6 +226,13 @@ mod tests {
     }
 
     #[test]
+    fn a_view_that_was_made_again_reads_what_it_reads_now() {
+        let others = "drop materialized view mv, bare; drop view w, v";
+        let told = on_live(&format!("{others}; create view v as select 1; drop table s"));
+        assert!(told.iter().any(|line| line.ends_with(": drop table s")), "{told:#?}");
+    }
+
+    #[test]
     fn a_partition_is_detached_first() {
         assert_eq!(
             on_live("drop table p1"),

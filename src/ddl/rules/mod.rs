@@ -46,6 +46,7 @@ mod set_schema;
 mod statistics;
 pub(super) mod swap_index;
 mod table_option;
+mod temporary;
 mod transaction;
 mod trigger;
 mod truncate;
@@ -85,6 +86,7 @@ pub(super) struct Rule {
 pub(super) const RULES: &[Rule] = &[
     transaction::RULE,
     session::RULE,
+    temporary::RULE,
     do_block::RULE,
     new_object::RULE,
     create_index::RULE,

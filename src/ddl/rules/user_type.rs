@@ -183,6 +183,20 @@ mod tests {
     }
 
     #[test]
+    fn a_column_that_has_it_no_longer_does_not_hold_it() {
+        for before in [
+            "alter table s drop column m",
+            "alter table s rename column m to k; alter table s drop column k",
+            "drop materialized view mv, bare; drop view w, v; drop table s; create table s (a int)",
+        ] {
+            let told = on_live(&format!("{before}; drop type mood"));
+            assert!(told.contains(&"catalog, no lock: drop type mood".to_owned()), "{told:#?}");
+        }
+        let renamed = on_live("alter table s rename column m to k; drop type mood");
+        assert!(renamed.contains(&"blocking DDL_FAILS".to_owned()), "{renamed:#?}");
+    }
+
+    #[test]
     fn typed_tables_are_locked_with_their_type() {
         assert_eq!(
             on_live("alter type shape add attribute n int cascade"),

@@ -7,7 +7,7 @@ use crate::{
         self, NodeEnum,
         node::{self, AlterTableType, ConstrType, ObjectType},
     },
-    facts::{Bound, Constraint, ConstraintKind, Partitioned, Table, TypeKind, UserType, View},
+    facts::{Bound, Constraint, ConstraintKind, Partitioned, Table, View},
     pg::name::{Ident, TableName},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,10 @@ pub(super) struct Around {
     constraints_gone: BTreeSet<(TableName, String)>,
     triggers_gone: BTreeSet<(TableName, String)>,
     triggers_made: BTreeSet<(TableName, String)>,
-    columns_gone: BTreeSet<(TableName, String)>,
+    /// Columns that have no longer the type they were seen with, by the names they were seen with.
+    pub(super) columns_gone: BTreeSet<(TableName, String)>,
+    /// Columns with another name than they were seen with: that one.
+    pub(super) seen_names: BTreeMap<(TableName, String), String>,
     pub(super) detached: BTreeSet<TableName>,
     /// Indexes made parts of the index of a partitioned table, with that one.
     attached_indexes: BTreeMap<TableName, TableName>,
@@ -43,7 +46,7 @@ impl<'a> Scene<'a> {
 
     /// A view or materialized view seen on the database and still there.
     pub fn view(&self, name: &TableName) -> Option<&'a View> {
-        self.live?.objects.views.iter().find(|view| view.name == *name && !self.dropped.contains(name))
+        self.live?.objects.views.iter().find(|view| view.name == *name && !self.is_gone(name))
     }
 
     /// The views that read a relation (or a column of it), and those that read these, in an order in which they can be dropped.
@@ -62,7 +65,7 @@ impl<'a> Scene<'a> {
                 })
             };
             for view in live.objects.views.iter().filter(needs) {
-                if scene.dropped.contains(&view.name) || found.iter().any(|seen| seen.name == view.name) {
+                if scene.is_gone(&view.name) || found.iter().any(|seen| seen.name == view.name) {
                     continue;
                 }
                 visit(scene, &view.name, None, found);
@@ -191,32 +194,6 @@ impl<'a> Scene<'a> {
             .filter(|parent| !self.dropped.contains(*parent))
     }
 
-    /// The columns that use a type, as (table, column).
-    pub fn columns_of(&self, user_type: &'a UserType) -> Vec<(&'a TableName, &'a Ident)> {
-        user_type
-            .used_by
-            .iter()
-            .filter(|used| !self.dropped.contains(&used.relation))
-            .flat_map(|used| used.columns.iter().map(|column| (&used.relation, column)))
-            .filter(|(table, column)| {
-                !self.around.columns_gone.contains(&((*table).clone(), column.as_str().to_owned()))
-            })
-            .collect()
-    }
-
-    /// A type seen on the database, by its name as written and the search path.
-    pub fn user_type(&self, parts: &[String], path: &[Ident]) -> Option<&'a UserType> {
-        let types = &self.live?.objects.types;
-        let named = |schema: &str, name: &str| {
-            types.iter().find(|one| one.name.schema.as_str() == schema && one.name.name.as_str() == name)
-        };
-        match parts {
-            [name] => path.iter().find_map(|schema| named(schema.as_str(), name)),
-            [.., schema, name] => named(schema, name),
-            [] => None,
-        }
-    }
-
     /// The schemas that hold tables.
     pub fn schemas(&self) -> BTreeSet<Ident> {
         let seen = self.live.into_iter().flat_map(|live| &live.tables).map(|table| &table.name);
@@ -257,11 +234,6 @@ impl<'a> Scene<'a> {
             || self.policies_made.contains(table)
     }
 
-    /// The tables made OF a composite type.
-    pub fn typed_tables(&self, user_type: &'a UserType) -> &'a [TableName] {
-        if user_type.kind == TypeKind::Composite { &user_type.typed_tables } else { &[] }
-    }
-
     /// The expressions of the CHECKs of a table that hold for every row.
     pub fn proved_checks(&self, table: &TableName) -> Vec<node::Node> {
         let live = self.live.and_then(|live| live.table(table));
@@ -290,6 +262,10 @@ impl<'a> Scene<'a> {
             });
         let made = self.around.made.iter().filter(|((on, _), _)| on == table);
         seen.chain(made.map(|((_, name), made)| (name.clone(), made.constraint.clone()))).collect()
+    }
+
+    pub(super) fn made_index_tree(&self, index: &TableName) -> Option<&node::IndexStmt> {
+        self.around.indexes.get(index)
     }
 
     /// The index definitions of a table, as trees: those seen and those made here.
@@ -385,13 +361,8 @@ impl Scene<'_> {
     fn learn_part(&mut self, table: &TableName, command: &node::AlterTableCmd, path: &[Ident]) {
         let key = (table.clone(), command.name.clone());
         match command.subtype() {
-            AlterTableType::AtDropConstraint => {
-                self.around.made.remove(&key);
-                self.around.constraints_gone.insert(key);
-            }
-            AlterTableType::AtDropColumn => {
-                self.around.columns_gone.insert(key);
-            }
+            AlterTableType::AtDropConstraint => self.forget_constraint(key),
+            AlterTableType::AtDropColumn | AlterTableType::AtAlterColumnType => self.leave_type(key),
             AlterTableType::AtValidateConstraint => self.learn_proof(key),
             AlterTableType::AtAddConstraint => {
                 if let Some(NodeEnum::Constraint(constraint)) =
@@ -426,6 +397,11 @@ impl Scene<'_> {
             }
             _ => {}
         }
+    }
+
+    pub(super) fn forget_constraint(&mut self, key: (TableName, String)) {
+        self.around.made.remove(&key);
+        self.around.constraints_gone.insert(key);
     }
 
     /// A constraint has another name from here on.

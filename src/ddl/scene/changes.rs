@@ -1,5 +1,6 @@
 //! What the statements so far did to tables in use: columns, constraints, indexes, and what that proves.
 
+use super::indexes::has_column;
 use super::{Known, Scene};
 use crate::{
     ddl::{
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 pub(super) struct Changes {
     /// Added or changed (`Some`) and dropped (`None`).
     columns: BTreeMap<String, Option<ColumnNow>>,
-    constraints: BTreeMap<String, Option<ConstraintNow>>,
+    pub(super) constraints: BTreeMap<String, Option<ConstraintNow>>,
     /// Key columns of indexes made here; `None` for an expression.
     pub(super) indexes: BTreeMap<String, Vec<Option<String>>>,
     /// The UPDATE that took the NULLs out of a column.
@@ -125,15 +126,19 @@ impl<'a> Scene<'a> {
         self.live_table(table)?.columns.iter().find(|known| known.name.as_str() == column)
     }
 
-    /// Whether a column is as it was seen on the database, but for a default that was taken away, and its table too but for other
-    /// columns and what was dropped.
+    /// Whether a column is as it was seen on the database, but for a default that was taken away and for what was dropped: no
+    /// constraint or index made or proved here has it.
     pub fn is_as_seen(&self, table: &TableName, column: &str) -> bool {
-        self.changes.get(table).is_none_or(|changes| {
-            !changes.columns.contains_key(column)
-                && changes.defaults.get(column) != Some(&true)
-                && changes.indexes.is_empty()
-                && changes.constraints.values().all(Option::is_none)
-        })
+        let Some(changes) = self.changes.get(table) else { return true };
+        let trees = self.constraint_trees(table);
+        let is_free = |(name, now): (&String, &Option<ConstraintNow>)| {
+            let tree = trees.iter().find(|(known, _)| known == name);
+            now.is_none() || tree.is_some_and(|(_, tree)| !has_column(tree, column))
+        };
+        !changes.columns.contains_key(column)
+            && changes.defaults.get(column) != Some(&true)
+            && changes.constraints.iter().all(is_free)
+            && changes.indexes.keys().all(|index| self.is_index_without(table, index, column))
     }
 
     /// Whether a statement of this plan took a column's default away.
@@ -216,7 +221,7 @@ impl<'a> Scene<'a> {
         let used = self.live.into_iter().flat_map(|live| &live.viewed_columns);
         used.filter(|used| used.table == *table && used.column.as_str() == column)
             .map(|used| &used.view)
-            .filter(|view| !self.dropped.contains(view))
+            .filter(|view| !self.is_gone(view))
             .collect()
     }
 
@@ -288,6 +293,7 @@ impl<'a> Scene<'a> {
             node::ObjectType::ObjectColumn => {
                 let sql_type = self.column_type(&table, &from);
                 let not_null = Some(self.is_not_null(&table, &from));
+                self.rename_seen(table.clone(), &from, &to);
                 let changes = self.changes.entry(table).or_default();
                 for now in changes.constraints.values_mut().flatten() {
                     let names = now.key.iter_mut().chain(now.not_null_of.iter_mut());
@@ -348,7 +354,10 @@ impl<'a> Scene<'a> {
                 let is_set = command.def.is_some();
                 self.changes.entry(table.clone()).or_default().defaults.insert(name, is_set);
             }
-            (Type::AtDropColumn, _) => self.set_column(table, &name, None),
+            (Type::AtDropColumn, _) => {
+                self.forget_parts_with(table, &name);
+                self.set_column(table, &name, None);
+            }
             (Type::AtAlterColumnType, Some(NodeEnum::ColumnDef(column))) => {
                 let sql_type = column.type_name.as_ref().and_then(SqlType::of);
                 let not_null = Some(self.is_not_null(table, &name));

@@ -2,7 +2,10 @@
 
 use super::{Scene, changes::Changes};
 use crate::{
-    ddl::types::SqlType,
+    ddl::{
+        parse::{self, node},
+        types::SqlType,
+    },
     facts::{ConstraintKind, Index},
     pg::name::{Ident, TableName},
 };
@@ -58,16 +61,60 @@ impl Scene<'_> {
         is_kept && index.columns.iter().all(is_same)
     }
 
+    /// Whether an index made here is known not to have the column, wherever in it.
+    pub(super) fn is_index_without(&self, table: &TableName, index: &str, column: &str) -> bool {
+        let name = TableName { schema: table.schema.clone(), name: Ident::new(index) };
+        self.made_index_tree(&name).is_some_and(|tree| {
+            let elements = tree.index_params.iter().chain(&tree.index_including_params);
+            let named = |item: &node::Node| {
+                matches!(&item.node, Some(parse::NodeEnum::IndexElem(element)) if element.name == column)
+            };
+            !elements.into_iter().any(named)
+                && !parse::columns(&parse::NodeEnum::IndexStmt(Box::new(tree.clone())))
+                    .iter()
+                    .any(|name| name == column)
+        })
+    }
+
     /// The keys made here: whether it is the primary one, and its columns.
     pub fn made_keys(&self, table: &TableName) -> Vec<(bool, Vec<String>)> {
         let keys = self.constraints(table).into_iter().filter(|(_, now)| !now.key.is_empty());
         keys.map(|(_, now)| (now.kind == ConstraintKind::PrimaryKey, now.key)).collect()
     }
 
+    /// With a column fall the constraints and indexes that have it, wherever in them.
+    pub(super) fn forget_parts_with(&mut self, table: &TableName, column: &str) {
+        let own = |name: &str| TableName { schema: table.schema.clone(), name: Ident::new(name) };
+        let trees = self.constraint_trees(table);
+        let constraints =
+            trees.into_iter().filter(|(_, tree)| has_column(tree, column)).map(|(name, _)| name);
+        let seen = self.live_table(table).into_iter().flat_map(|table| &table.indexes);
+        let indexes = seen.filter(|index| {
+            index.columns.iter().any(|known| known.as_str() == column)
+                || mentions(index_tail(&index.definition), column)
+        });
+        let indexes: Vec<TableName> = indexes.map(|index| own(index.name.as_str())).collect();
+        for name in constraints.collect::<Vec<String>>() {
+            self.changes.entry(table.clone()).or_default().constraints.insert(name.clone(), None);
+            self.forget_constraint((table.clone(), name));
+        }
+        self.dropped.extend(indexes);
+        let changes = self.changes.entry(table.clone()).or_default();
+        let has = |known: &Option<String>| known.as_deref() == Some(column);
+        changes.indexes.retain(|_, columns| !columns.iter().any(has));
+    }
+
     /// What was done to the table of an index that was made here.
     pub(super) fn changes_with_index(&mut self, index: &TableName) -> Option<&mut Changes> {
         self.changes.get_mut(self.made_indexes.get(index)?)
     }
+}
+
+pub(super) fn has_column(constraint: &node::Constraint, column: &str) -> bool {
+    let lists = [&constraint.keys, &constraint.including, &constraint.fk_attrs];
+    let expression = constraint.raw_expr.as_ref().and_then(|expression| expression.node.as_ref());
+    lists.into_iter().flat_map(|list| parse::strings(list)).any(|name| name == column)
+        || expression.is_some_and(|tree| parse::columns(tree).iter().any(|name| name == column))
 }
 
 /// Whether a definition has the column's name as a word; it may be another thing's.

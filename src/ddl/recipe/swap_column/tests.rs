@@ -85,6 +85,37 @@ fn what_a_second_column_cannot_stand_in_for_is_refused() {
 }
 
 #[test]
+fn what_was_made_without_the_column_is_not_in_the_way() {
+    for before in [
+        "create index i on spare (b)",
+        "alter table spare add constraint k check (b > 0)",
+        "alter table spare add column d int; create index i on spare (d)",
+    ] {
+        let told = told(&format!("{before}; alter table spare alter a type bigint"), Some(&facts()));
+        assert!(told.iter().any(|step| step.contains("add column \"a__new\" bigint")), "{before}: {told:#?}");
+    }
+    for before in [
+        "create index i on spare (b) include (a)",
+        "create index i on spare (b) where a > 0",
+        "create index i on spare ((a + b))",
+        "alter table spare add constraint k check (a > b)",
+        "alter table spare add constraint k unique (b, a)",
+        "alter table spare add constraint k foreign key (a) references r (id)",
+    ] {
+        let told = told(&format!("{before}; alter table spare alter a type bigint"), Some(&facts()));
+        assert!(told.contains(&"blocking DDL_NO_RULE".to_owned()), "{before}: {told:#?}");
+    }
+}
+
+#[test]
+fn what_is_read_into_bytea_goes_by_no_setting() {
+    let to =
+        |using: &str| told(&format!("alter table words alter tx type bytea using {using}"), Some(&live()));
+    assert!(to("decode(tx, 'escape')").iter().any(|step| step.contains("tx__new")));
+    assert!(to("tx::timestamptz::text::bytea").contains(&"blocking DDL_NO_RULE".to_owned()));
+}
+
+#[test]
 fn a_default_taken_away_before_stays_away() {
     let steps = told(
         "alter table spare alter a drop default; alter table spare alter a type text; alter table spare alter a set default 'x'",
