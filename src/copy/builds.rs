@@ -12,7 +12,7 @@ use super::{
 use crate::error::{Doing, Kind, Result};
 use crate::event::Ears;
 use crate::pg::{conninfo::ConnInfo, name::TableName};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_postgres::Client;
@@ -31,6 +31,8 @@ pub struct Builds {
 struct State {
     waiting: BTreeMap<TableName, OfTable>,
     ready: VecDeque<Vec<Job>>,
+    /// Tables that rows still come to.
+    copying: BTreeSet<TableName>,
     /// Builders at work: each may make more ready.
     busy: usize,
     /// No other table will become whole.
@@ -45,11 +47,16 @@ struct OfTable {
 }
 
 impl Builds {
-    /// Reads what the attempt deferred and did not build again.
+    /// Reads what the attempt deferred and did not build again; rows are to come to `tables`.
     ///
     /// # Errors
     /// [`Kind::Server`], [`Kind::Lease`].
-    pub async fn open(green: &ConnInfo, spec: RebuildSpec, ears: Ears) -> Result<Builds> {
+    pub async fn open(
+        green: &ConnInfo,
+        spec: RebuildSpec,
+        tables: impl IntoIterator<Item = TableName>,
+        ears: Ears,
+    ) -> Result<Builds> {
         let session = rebuild::open_session(green, spec).await?;
         let mut waiting: BTreeMap<TableName, OfTable> = BTreeMap::new();
         for job in rebuild::list(&session, spec.attempt).await? {
@@ -63,7 +70,8 @@ impl Builds {
                 DeferredKind::Check | DeferredKind::ForeignKey => {}
             }
         }
-        let state = Mutex::new(State { waiting, ..State::default() });
+        let copying = tables.into_iter().collect();
+        let state = Mutex::new(State { waiting, copying, ..State::default() });
         Ok(Builds { green: green.clone(), spec, ears, state, changed: Notify::new() })
     }
 
@@ -75,6 +83,7 @@ impl Builds {
     /// A table of green has all its rows, committed.
     pub(super) fn is_whole(&self, table: &TableName) {
         let mut state = self.state();
+        state.copying.remove(table);
         let Some(OfTable { constraints, indexes }) = state.waiting.remove(table) else { return };
         if constraints.is_empty() {
             state.ready.extend(indexes.into_iter().map(|index| vec![index]));
@@ -119,11 +128,12 @@ impl Builds {
         Ok(())
     }
 
-    /// Several builds at once have the cores between them; the only one may use those that are idle.
+    /// Several builds at once, or builds and streams of rows, have the cores between them; the only one may use those that are
+    /// idle, as the key of the last table, which has the table to itself.
     async fn spread(&self, session: &Client) -> Result<()> {
         let is_alone = {
             let state = self.state();
-            state.closed && state.busy == 1 && state.ready.is_empty()
+            state.copying.is_empty() && state.busy == 1 && state.ready.is_empty()
         };
         let setting = if is_alone {
             "reset max_parallel_maintenance_workers"

@@ -172,7 +172,9 @@ pub async fn copy(spec: CopySpec, ears: Ears) -> Result<CopyTotals> {
 }
 
 /// The pieces, the biggest table's first. A table that would keep one worker busy while the others have gone home is
-/// cut by blocks; all its pieces read the one snapshot, so no row is in two of them or in none.
+/// cut by blocks; all its pieces read the one snapshot, so no row is in two of them or in none. One that is only a little
+/// more than a worker's share stays whole, since a table filled in one transaction is frozen by it and its indexes are built
+/// over rows that need no more marking; builders use the core that becomes idle.
 async fn cut(spec: &CopySpec) -> Result<VecDeque<Piece>> {
     let mut tables = spec.tables.clone();
     tables.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.blue.cmp(&b.blue)));
@@ -180,7 +182,7 @@ async fn cut(spec: &CopySpec) -> Result<VecDeque<Piece>> {
     let mut pieces = VecDeque::new();
     let mut large = None;
     for table in tables {
-        let is_large = spec.workers > 1 && table.bytes > share.max(SPLIT_BYTES_MIN);
+        let is_large = spec.workers > 1 && table.bytes > (share + share / 2).max(SPLIT_BYTES_MIN);
         let ranges = if is_large {
             if large.is_none() {
                 large = Some(TableCopier::connect(spec).await?);

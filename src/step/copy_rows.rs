@@ -94,8 +94,9 @@ impl Step<World> for CopyRows {
         conn.drop_slot(&slot).await?;
         let created = conn.create_slot(&slot, SLOT_DEADLINE).await?;
         let crew = rebuild_objects::crew(world);
-        let builds = Builds::open(&world.green_info, rebuild_objects::spec(world), world.ears.clone());
-        let builds = Arc::new(builds.await?);
+        let spec = rebuild_objects::spec(world);
+        let builds = Builds::open(&world.green_info, spec, tables, world.ears.clone()).await?;
+        let builds = Arc::new(builds);
         let copying = async {
             let spec = self.spec(world, created.snapshot, crew.streams, builds.clone());
             let totals = rows::copy(spec, world.ears.clone()).await?;

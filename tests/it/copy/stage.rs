@@ -89,7 +89,7 @@ impl Stage {
             workers: 3,
             attempt: ATTEMPT,
             epoch: EPOCH,
-            builds: Arc::new(Builds::open(&self.green_info, REBUILD, deaf()).await.unwrap()),
+            builds: Arc::new(Builds::open(&self.green_info, REBUILD, [], deaf()).await.unwrap()),
         }
     }
 
