@@ -40,8 +40,10 @@ select jsonb_build_object(
                     where a.attstattarget >= 0
                     union all
                     select format('alter table %I.%I alter column %I set (%s)',
-                                  n.nspname, c.relname, a.attname, array_to_string(a.attoptions, ', '))
-                    where a.attoptions is not null) b(sql)), '[]'))
+                                  n.nspname, c.relname, a.attname, array_to_string(o.options, ', '))
+                    from (select array(select option from unnest(a.attoptions) option
+                                       where option not like 'pg\_attver=%')) o(options)
+                    where o.options <> '{}') b(sql)), '[]'))
             order by a.attnum)
         from pg_attribute a
         left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum

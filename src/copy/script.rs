@@ -67,9 +67,37 @@ pub(super) fn split(dump: &str) -> Result<Vec<Statement>> {
         };
         let mut roles = BTreeSet::new();
         name_roles(node, &mut roles);
-        statements.push(Statement { sql: text.trim().to_owned(), does: classify(node), roles });
+        let sql = match node {
+            NodeEnum::AlterTableStmt(alter) if sets_version(alter) => without_version(text.trim()),
+            _ => Some(text.trim().to_owned()),
+        };
+        statements.extend(sql.map(|sql| Statement { sql, does: classify(node), roles }));
     }
     Ok(statements)
+}
+
+/// Servers since 15.20 keep a number of their own among a column's options. Their own pg_dump leaves it out; an older one of a
+/// newer major writes it down, and every server refuses it by name.
+const COLUMN_VERSION: &str = "pg_attver";
+
+fn sets_version(alter: &AlterTableStmt) -> bool {
+    let sets = |command: &pg_query::protobuf::AlterTableCmd| {
+        let Some(NodeEnum::List(options)) = command.def.as_ref().and_then(|def| def.node.as_ref()) else {
+            return false;
+        };
+        options.items.iter().any(
+            |item| matches!(&item.node, Some(NodeEnum::DefElem(option)) if option.defname == COLUMN_VERSION),
+        )
+    };
+    alter.cmds.iter().filter_map(command_of).any(sets)
+}
+
+/// `ALTER TABLE … SET (n_distinct=5, pg_attver=7)` without the last; `None` when that was all.
+fn without_version(sql: &str) -> Option<String> {
+    let (head, options) = sql.rsplit_once('(')?;
+    let options = options.trim_end().trim_end_matches(')').split(',').map(str::trim);
+    let kept: Vec<&str> = options.filter(|option| !option.starts_with(COLUMN_VERSION)).collect();
+    (!kept.is_empty()).then(|| format!("{head}({})", kept.join(", ")))
 }
 
 /// psql alone knows `\restrict TOKEN`. The line is known by its token: the closing line repeats it, and a function's
@@ -222,6 +250,21 @@ mod tests {
         let mut statements = split(sql).unwrap();
         assert_eq!(statements.len(), 1, "{statements:?}");
         statements.remove(0)
+    }
+
+    #[test]
+    fn a_servers_own_number_of_a_column_is_left_out() {
+        let dump = "ALTER TABLE ONLY public.p ALTER COLUMN id SET (pg_attver=707365640);\n\
+             ALTER TABLE ONLY public.p ALTER COLUMN a SET (n_distinct=5, pg_attver=7);\n\
+             ALTER TABLE ONLY public.p ALTER COLUMN b SET (n_distinct=-1);";
+        let sqls: Vec<String> = split(dump).unwrap().into_iter().map(|one| one.sql).collect();
+        assert_eq!(
+            sqls,
+            [
+                "ALTER TABLE ONLY public.p ALTER COLUMN a SET (n_distinct=5)",
+                "ALTER TABLE ONLY public.p ALTER COLUMN b SET (n_distinct=-1)"
+            ]
+        );
     }
 
     #[test]
