@@ -13,6 +13,7 @@ use crate::{
     facts::{Table, TableKind},
     pg::name::{Ident, TableName},
 };
+pub(super) use source::hindrance;
 use source::{is_one_row_of, only_reads, plain_source};
 
 mod cut;
@@ -428,6 +429,24 @@ mod tests {
         }
         assert_eq!(on_live("update x set a = 1"), ["blocking DDL_NO_KEY"]);
         assert!(told("update x set a = 1", None)[0].starts_with("backfill"));
+    }
+
+    #[test]
+    fn why_it_is_not_cut_is_said() {
+        use crate::ddl::{SqlFile, rewrite};
+        for (sql, why) in [
+            ("update t set a = (select max(a) from t)", "it reads the table that it writes"),
+            ("insert into t (a) select r.id from r join x on x.a = r.id", "its rows come from a join"),
+            (
+                "with x as (delete from r returning id) update t set a = 1 from x where x.id = t.id",
+                "its WITH writes",
+            ),
+            ("delete from t where a > 1 returning id", "it returns rows"),
+            ("merge into t using r on r.id = t.a when matched then delete", "MERGE is not cut here"),
+        ] {
+            let findings = rewrite(&[SqlFile::new("a.sql", sql)], Some(&crate::ddl::tests::live())).findings;
+            assert!(findings[0].what.contains(why), "{sql}: {findings:#?}");
+        }
     }
 
     #[test]

@@ -48,6 +48,42 @@ pub(super) fn only_reads(with: Option<&node::WithClause>) -> bool {
     queries.filter_map(|query| query.node.as_ref()).all(|query| parse::written(query).is_empty())
 }
 
+/// Why a statement that writes rows would not mean the same in batches; `None` for other statements.
+pub(in crate::ddl::rules) fn hindrance(tree: &NodeEnum) -> Option<&'static str> {
+    let (returns, with, walks) = match tree {
+        NodeEnum::InsertStmt(insert) => {
+            let source = insert.select_stmt.as_ref().and_then(|source| source.node.as_ref());
+            let walks =
+                matches!(source, Some(NodeEnum::SelectStmt(select)) if plain_source(select).is_some());
+            (insert.returning_clause.is_some(), insert.with_clause.as_ref(), walks)
+        }
+        NodeEnum::UpdateStmt(update) => {
+            (update.returning_clause.is_some(), update.with_clause.as_ref(), true)
+        }
+        NodeEnum::DeleteStmt(delete) => {
+            (delete.returning_clause.is_some(), delete.with_clause.as_ref(), true)
+        }
+        NodeEnum::MergeStmt(_) => return Some("MERGE is not cut here"),
+        _ => return None,
+    };
+    Some(if returns {
+        "it returns rows"
+    } else if !only_reads(with) {
+        "its WITH writes"
+    } else if !walks {
+        "its rows come from a join, WITH, an aggregate, DISTINCT, LIMIT or a set operation, and part of what is read would not give part of them"
+    } else if reads_what_it_writes(tree) {
+        "it reads the table that it writes, and a batch would see what those before it did"
+    } else {
+        "there is no place in it where a range of keys would go"
+    })
+}
+
+fn reads_what_it_writes(tree: &NodeEnum) -> bool {
+    let named = parse::relations(tree);
+    parse::written(tree).iter().any(|written| named.iter().filter(|name| *name == written).count() > 1)
+}
+
 /// `insert … select 1, 'a' where not exists (…)`: a query without FROM gives one row or none.
 pub(super) fn is_one_row_of(insert: &node::InsertStmt) -> bool {
     let source = insert.select_stmt.as_ref().and_then(|source| source.node.as_ref());
