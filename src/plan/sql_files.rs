@@ -95,7 +95,10 @@ pub fn load_directory(path: &Path, name: &str, tool: Option<Tool>) -> Result<Mig
 /// [`Kind::Plan`] when it cannot be read, and as [`directory::read`] with a `tool`.
 pub fn load_file(path: &Path, tool: Option<Tool>) -> Result<Migrations> {
     let bytes = load::read_bytes(path, SQL_BYTES_MAX, "SQL file")?;
-    let name = path.parent().map(|parent| parent.display().to_string()).unwrap_or_default();
+    let name = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.display().to_string(),
+        _ => ".".to_owned(),
+    };
     let own = path.file_name().map(|own| own.to_string_lossy().into_owned()).unwrap_or_default();
     let listing = Listing { name, entries: vec![Entry { path: own, bytes }] };
     match tool {

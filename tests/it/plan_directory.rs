@@ -65,6 +65,11 @@ async fn one_file_is_planned_as_it_would_be_in_its_directory() {
     desk.write("3_goose.sql", "-- +goose Up\nselect 1;\n-- +goose Down\nselect 2;\n");
     let goose = planned("3_goose.sql").await;
     assert!(goose.contains("select 1;") && !goose.contains("select 2;"), "{goose}");
+    let shown = run(&desk, &["plan", "3_goose.sql"]).await.expect(0).stdout;
+    assert!(
+        shown.contains("  .: 1 file, read as goose runs them") && shown.contains("     3_goose.sql:2:1\n"),
+        "{shown}"
+    );
     let output = run(&desk, &["plan", "nowhere.sql"]).await.expect(1);
     assert!(output.stderr.contains("nowhere.sql"), "{}", output.stderr);
 }

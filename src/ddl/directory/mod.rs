@@ -238,7 +238,7 @@ impl Listing {
     /// The path of an entry as the operator would name it.
     fn full(&self, path: &str) -> String {
         match self.name.trim_end_matches('/') {
-            "" if self.name.is_empty() => path.to_owned(),
+            "." => path.to_owned(),
             name => format!("{name}/{path}"),
         }
     }
