@@ -209,7 +209,7 @@ impl Block {
         }
     }
 
-    /// A loop that ends by itself: what is in it runs as often as its rows or numbers say.
+    /// A loop whose statements stand there as they are; how often they run is not told.
     fn turns(&mut self, fields: &Value) {
         self.loops += 1;
         for bound in ["cond", "lower", "upper", "step"] {

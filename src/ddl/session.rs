@@ -78,12 +78,41 @@ fn parameter(name: &str) -> String {
     name.split('.').map(|part| Ident::new(part).to_string()).collect::<Vec<_>>().join(".")
 }
 
+/// Where names are looked up, and all other settings, at a place in a file.
+#[derive(Debug, Clone)]
+struct Session {
+    search_path: Vec<Ident>,
+    settings: Settings,
+}
+
+impl Default for Session {
+    fn default() -> Session {
+        Session { search_path: vec![Ident::new("public")], settings: Settings::default() }
+    }
+}
+
+impl Session {
+    fn set(&mut self, setting: &Setting) {
+        match setting {
+            Setting::SearchPath(Some(path)) => self.search_path.clone_from(path),
+            Setting::SearchPath(None) => self.search_path = Session::default().search_path,
+            Setting::Carried { name, value: Some(value) } => {
+                self.settings.0.insert(name.clone(), value.clone());
+            }
+            Setting::Carried { name, value: None } => {
+                self.settings.0.remove(name);
+            }
+            Setting::Defaults => *self = Session::default(),
+            Setting::Ours | Setting::Other(_) => {}
+        }
+    }
+}
+
 /// Gives each statement of a file what the SETs before it say. Every file begins with the defaults; SET LOCAL holds to the end
-/// of its transaction.
+/// of its transaction, and what was SET beside it stays.
 pub(super) fn assign(statements: &mut [Statement]) {
-    let default = || vec![Ident::new("public")];
-    let mut now = (default(), Settings::default());
-    let mut after_transaction = None;
+    let mut now = Session::default();
+    let mut after_transaction: Option<Session> = None;
     for statement in statements {
         if ends_transaction(&statement.tree) {
             now = after_transaction.take().unwrap_or(now);
@@ -91,21 +120,13 @@ pub(super) fn assign(statements: &mut [Statement]) {
         if let Some(setting) = setting(&statement.tree) {
             if is_local(&statement.tree) {
                 after_transaction.get_or_insert_with(|| now.clone());
+            } else if let Some(after) = &mut after_transaction {
+                after.set(&setting);
             }
-            match setting {
-                Setting::SearchPath(path) => now.0 = path.unwrap_or_else(default),
-                Setting::Carried { name, value: Some(value) } => {
-                    now.1.0.insert(name, value);
-                }
-                Setting::Carried { name, value: None } => {
-                    now.1.0.remove(&name);
-                }
-                Setting::Defaults => now = (default(), Settings::default()),
-                Setting::Ours | Setting::Other(_) => {}
-            }
+            now.set(&setting);
         }
-        statement.search_path.clone_from(&now.0);
-        statement.settings.clone_from(&now.1);
+        statement.search_path.clone_from(&now.search_path);
+        statement.settings.clone_from(&now.settings);
     }
 }
 
@@ -294,7 +315,7 @@ mod tests {
         let file = crate::ddl::source::SqlFile::new(
             "a.sql",
             "set time zone 'UTC'; select 1; begin; set local datestyle = 'ISO', 'DMY'; select set_config('App.User', '7', true);\
-             select 2; commit; set TimeZone to default; set default_with_oids = off; select 3; set work_mem = 64; reset all; select 4",
+             set work_mem = 8; select 2; commit; select 5; set TimeZone to default; set default_with_oids = off; reset work_mem; select 3; set work_mem = 64; reset all; select 4",
         );
         let (mut statements, _) = crate::ddl::source::statements(&file).unwrap();
         assign(&mut statements);
@@ -307,8 +328,12 @@ mod tests {
         assert_eq!(
             at("select 2"),
             format!(
-                "{path}; set local \"app\".\"user\" = '7'; set local \"datestyle\" = 'ISO', 'DMY'; set local \"timezone\" = 'UTC'"
+                "{path}; set local \"app\".\"user\" = '7'; set local \"datestyle\" = 'ISO', 'DMY'; set local \"timezone\" = 'UTC'; set local \"work_mem\" = '8'"
             )
+        );
+        assert_eq!(
+            at("select 5"),
+            format!("{path}; set local \"timezone\" = 'UTC'; set local \"work_mem\" = '8'")
         );
         assert_eq!(at("select 3"), path);
         assert_eq!(at("select 4"), path);

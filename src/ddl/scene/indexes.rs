@@ -3,7 +3,7 @@
 use super::{Scene, changes::Changes};
 use crate::{
     ddl::{
-        parse::{self, node},
+        parse::{self, NodeEnum, node},
         types::SqlType,
     },
     facts::{ConstraintKind, Index},
@@ -64,16 +64,7 @@ impl Scene<'_> {
     /// Whether an index made here is known not to have the column, wherever in it.
     pub(super) fn is_index_without(&self, table: &TableName, index: &str, column: &str) -> bool {
         let name = TableName { schema: table.schema.clone(), name: Ident::new(index) };
-        self.made_index_tree(&name).is_some_and(|tree| {
-            let elements = tree.index_params.iter().chain(&tree.index_including_params);
-            let named = |item: &node::Node| {
-                matches!(&item.node, Some(parse::NodeEnum::IndexElem(element)) if element.name == column)
-            };
-            !elements.into_iter().any(named)
-                && !parse::columns(&parse::NodeEnum::IndexStmt(Box::new(tree.clone())))
-                    .iter()
-                    .any(|name| name == column)
-        })
+        self.made_index_tree(&name).is_some_and(|tree| !index_has_column(tree, column))
     }
 
     /// The keys made here: whether it is the primary one, and its columns.
@@ -88,12 +79,8 @@ impl Scene<'_> {
         let trees = self.constraint_trees(table);
         let constraints =
             trees.into_iter().filter(|(_, tree)| has_column(tree, column)).map(|(name, _)| name);
-        let seen = self.live_table(table).into_iter().flat_map(|table| &table.indexes);
-        let indexes = seen.filter(|index| {
-            index.columns.iter().any(|known| known.as_str() == column)
-                || mentions(index_tail(&index.definition), column)
-        });
-        let indexes: Vec<TableName> = indexes.map(|index| own(index.name.as_str())).collect();
+        let trees = self.index_trees(table).into_iter().filter(|tree| index_has_column(tree, column));
+        let indexes: Vec<TableName> = trees.map(|tree| own(&tree.idxname)).collect();
         for name in constraints.collect::<Vec<String>>() {
             self.changes.entry(table.clone()).or_default().constraints.insert(name.clone(), None);
             self.forget_constraint((table.clone(), name));
@@ -115,6 +102,12 @@ pub(super) fn has_column(constraint: &node::Constraint, column: &str) -> bool {
     let expression = constraint.raw_expr.as_ref().and_then(|expression| expression.node.as_ref());
     lists.into_iter().flat_map(|list| parse::strings(list)).any(|name| name == column)
         || expression.is_some_and(|tree| parse::columns(tree).iter().any(|name| name == column))
+}
+
+fn index_has_column(tree: &node::IndexStmt, column: &str) -> bool {
+    let mut elements = tree.index_params.iter().chain(&tree.index_including_params);
+    elements.any(|item| matches!(&item.node, Some(NodeEnum::IndexElem(element)) if element.name == column))
+        || parse::columns(&NodeEnum::IndexStmt(Box::new(tree.clone()))).iter().any(|name| name == column)
 }
 
 /// Whether a definition has the column's name as a word; it may be another thing's.
