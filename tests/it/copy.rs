@@ -249,9 +249,10 @@ async fn a_dropped_copy_leaves_nothing_in_the_way_of_the_next() {
             () = stage.until_copying() => {}
         }
     }
+    // Green's session sees that we are gone only after what the two sockets hold: some 4 MB, a row of 10 KB every 10 ms.
     let begun = Instant::now();
     while stage.sessions_of_copy().await > 0 {
-        assert!(begun.elapsed() < Duration::from_secs(5), "sessions of a dropped copy live on");
+        assert!(begun.elapsed() < Duration::from_secs(25), "sessions of a dropped copy live on");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(stage.count(&stage.green, "select count(*) from public.slow").await, 0);
