@@ -1,8 +1,9 @@
--- copy/mark_table: the state of one table of the copy.
--- params:  $1 attempt int, $2 table name text, $3 state text, $4 rows bigint, $5 bytes bigint
+-- copy/mark_table: a table is whole, as of a moment of blue.
+-- params:  $1 attempt int, $2 table name text, $3 rows bigint, $4 bytes bigint, $5 snapshot text, $6 blue's log right after it text
 -- returns: nothing
 -- majors:  15-18
-insert into migrate.copy_table as mine (attempt, table_name, state, rows, bytes, changed_at)
-values ($1, $2, $3, $4, $5, clock_timestamp())
+insert into migrate.copy_table (attempt, table_name, state, rows, bytes, xids, seen_lsn, changed_at)
+values ($1, $2, 'done', $3, $4, $5, $6::text::pg_lsn, clock_timestamp())
 on conflict (attempt, table_name) do update
-   set state = excluded.state, rows = excluded.rows, bytes = excluded.bytes, changed_at = excluded.changed_at
+   set state = excluded.state, rows = excluded.rows, bytes = excluded.bytes,
+       xids = excluded.xids, seen_lsn = excluded.seen_lsn, changed_at = excluded.changed_at

@@ -42,15 +42,20 @@ create table if not exists migrate.last_keys (
     at   timestamptz not null default clock_timestamp()
 );
 
--- The first copy, a row for each table.
+-- The first copy, a row for each table, by its name on blue.
 create table if not exists migrate.copy_table (
     attempt    int not null,
     table_name text not null,
     state      text not null check (state in ('waiting', 'copying', 'done')),
     rows       bigint not null default 0,
     bytes      bigint not null default 0,
+    -- The moment of blue that the rows are of: what its snapshot saw, and blue's log right after it. The follower passes
+    -- over what the snapshot saw.
+    xids       text,
+    seen_lsn   pg_lsn,
     changed_at timestamptz not null default clock_timestamp(),
-    primary key (attempt, table_name)
+    primary key (attempt, table_name),
+    check (state <> 'done' or (xids is not null and seen_lsn is not null))
 );
 
 -- Indexes and constraints dropped for the copy, to be rebuilt after the rows.

@@ -77,12 +77,8 @@ async fn forget_in_transaction(green: &Client, tables: &[TableName], attempt: i3
             .await
             .doing(Kind::Server, || "the copied tables cannot be emptied on green".into())?;
     }
-    let plain: Vec<String> = tables.iter().map(TableName::plain).collect();
     green
-        .execute(
-            "delete from migrate.copy_table where attempt = $1 and table_name = any ($2)",
-            &[&attempt, &plain],
-        )
+        .execute("delete from migrate.copy_table where attempt = $1", &[&attempt])
         .await
         .doing(Kind::Server, || "the copy's ledger cannot be cleared on green".into())?;
     lease::commit(green, "the emptied tables").await

@@ -1,14 +1,20 @@
 //! Green's record of the copy, a row for each table, for `status` and the report.
 
-use super::{lease, rows::CopySpec};
+use super::{
+    lease,
+    moment::Moment,
+    rows::{CopySpec, CopyTotals},
+};
 use crate::engine::journal::lease_lost;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::name::TableName;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio_postgres::{Client, types::ToSql};
 
-/// Marks a table's row in the caller's transaction.
-pub(super) const MARK_TABLE: &str = include_str!("../../sql/copy/mark_table.sql");
+const MARK_TABLE: &str = include_str!("../../sql/copy/mark_table.sql");
+const LIST_WHOLE: &str = include_str!("../../sql/copy/list_whole.sql");
+const SUM_COPIED: &str = include_str!("../../sql/copy/sum_copied.sql");
 const RESET_TABLES: &str = include_str!("../../sql/copy/reset_tables.sql");
 /// How long green may take for one row of it.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
@@ -31,11 +37,11 @@ pub(super) enum Load {
 }
 
 impl Ledger {
-    /// Sets every table of the attempt to `waiting`.
+    /// Sets every table of the attempt to `waiting` that is not whole.
     pub(super) async fn open(spec: &CopySpec) -> Result<Ledger> {
         let client = lease::session(&spec.green, "copy ledger", spec.epoch).await?;
         lease::begin(&client, spec.epoch).await?;
-        let names: Vec<String> = spec.tables.iter().map(|table| table.green.plain()).collect();
+        let names: Vec<String> = spec.tables.iter().map(|table| table.blue.plain()).collect();
         client
             .execute(RESET_TABLES, &[&spec.attempt, &names])
             .await
@@ -44,26 +50,19 @@ impl Ledger {
         Ok(Ledger { client, attempt: spec.attempt, epoch: spec.epoch })
     }
 
-    /// Writes how far a table is, and asks whether green's backend `pid` still loads.
+    /// The tables that are whole already, by their plain names on blue.
+    pub(super) async fn whole(&self) -> Result<BTreeSet<String>> {
+        list_whole(&self.client, self.attempt).await
+    }
+
+    /// Writes how far a table is, and asks whether green's backend `pid` still loads. One statement, since workers share
+    /// the connection.
     ///
     /// # Errors
     /// [`Kind::Lease`] when another epoch took over.
     pub(super) async fn advance(&self, table: &TableName, rows: u64, bytes: u64, pid: i32) -> Result<Load> {
-        self.write(table, "copying", rows, bytes, pid).await
-    }
-
-    /// Writes that all pieces of a table are there.
-    ///
-    /// # Errors
-    /// As [`Ledger::advance`].
-    pub(super) async fn finish(&self, table: &TableName, rows: u64, bytes: u64) -> Result<()> {
-        self.write(table, "done", rows, bytes, 0).await.map(|_| ())
-    }
-
-    /// One statement, since workers share the connection.
-    async fn write(&self, table: &TableName, state: &str, rows: u64, bytes: u64, pid: i32) -> Result<Load> {
-        let values: [&(dyn ToSql + Sync); 7] =
-            [&self.attempt, &table.plain(), &state, &clamp(rows), &clamp(bytes), &self.epoch, &pid];
+        let values: [&(dyn ToSql + Sync); 6] =
+            [&self.attempt, &table.plain(), &clamp(rows), &clamp(bytes), &self.epoch, &pid];
         let row = tokio::time::timeout(ANSWER_MAX, self.client.query_one(ADVANCE_TABLE, &values))
             .await
             .map_err(|_| Error::new(Kind::Deadline, "green does not take the copy's ledger"))?
@@ -74,8 +73,8 @@ impl Ledger {
         Ok(if row.get("loading") { Load::Running } else { Load::Ended })
     }
 
-    /// Commits durably: with it, every commit before it is on green's disk.
-    pub(super) async fn seal(&self) -> Result<()> {
+    /// Commits durably: with it, every commit before it is on green's disk. Gives what the copy comes to.
+    pub(super) async fn seal(&self) -> Result<CopyTotals> {
         let what = "the end of the copy";
         self.client
             .batch_execute("set synchronous_commit = on")
@@ -89,11 +88,47 @@ impl Ledger {
             )
             .await
             .doing(Kind::Server, || format!("{what} cannot be written on green"))?;
-        lease::commit(&self.client, what).await
+        let row = self
+            .client
+            .query_one(SUM_COPIED, &[&self.attempt])
+            .await
+            .doing(Kind::Server, || "the copy's ledger cannot be read on green".into())?;
+        lease::commit(&self.client, what).await?;
+        let count = |column: &str| u64::try_from(row.get::<_, i64>(column)).unwrap_or_default();
+        Ok(CopyTotals { tables: count("tables"), rows: count("rows"), bytes: count("bytes") })
     }
 }
 
+/// The tables that an attempt has copied whole, by their plain names on blue.
+///
+/// # Errors
+/// [`Kind::Server`].
+pub async fn list_whole(green: &Client, attempt: i32) -> Result<BTreeSet<String>> {
+    let rows = green
+        .query(LIST_WHOLE, &[&attempt])
+        .await
+        .doing(Kind::Server, || "the copy's ledger cannot be read on green".into())?;
+    Ok(rows.iter().map(|row| row.get("table_name")).collect())
+}
+
+/// Marks a table as whole, in the transaction that is open on green.
+pub(super) async fn mark_whole(
+    green: &Client,
+    attempt: i32,
+    table: &TableName,
+    (rows, bytes): (u64, u64),
+    moment: &Moment,
+) -> Result<()> {
+    let values: [&(dyn ToSql + Sync); 6] =
+        [&attempt, &table.plain(), &clamp(rows), &clamp(bytes), &moment.xids, &moment.seen_lsn];
+    green
+        .execute(MARK_TABLE, &values)
+        .await
+        .doing(Kind::Server, || "the copy's ledger cannot be written on green".into())?;
+    Ok(())
+}
+
 /// Counters fit Postgres' bigint for any table that exists.
-pub(super) fn clamp(count: u64) -> i64 {
+fn clamp(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! The first copy: blue's schema and rows, brought to an empty green under one snapshot.
+//! The first copy: blue's schema and rows, brought to an empty green, each table as of a moment of its own.
 //!
 //! In the order they are used: [`empty`] proves that green may be filled, [`schema`] clones blue's schema with the
 //! [`pg_dump`] it finds, [`deferred`] takes indexes and constraints away, [`rows`] copies, [`builds`] and [`rebuild`] put
@@ -15,10 +15,12 @@ pub mod deferred;
 pub mod empty;
 mod format;
 mod lease;
-mod ledger;
+pub mod ledger;
 mod lock_watch;
 pub mod made;
+mod moment;
 pub mod pg_dump;
+mod piece;
 mod pump;
 pub mod rebuild;
 pub mod rows;

@@ -1,7 +1,7 @@
 //! Moves COPY data from one server to the other without looking into it.
 
 use super::ledger::{Ledger, Load};
-use super::rows::{Stage, TableRun};
+use super::piece::{Stage, TableRun};
 use crate::error::Error;
 use crate::event::Ears;
 use bytes::{Bytes, BytesMut};
@@ -80,11 +80,6 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// Bytes of this piece so far.
-    pub(super) fn piece_bytes(&self) -> u64 {
-        self.piece_bytes
-    }
-
     /// Takes back what this piece counted, when it is given up.
     pub(super) fn take_back(&self) {
         self.run.counts.rows.fetch_sub(self.piece_rows, Ordering::Relaxed);
@@ -110,7 +105,7 @@ impl<'a> Meter<'a> {
         if self.written.elapsed() >= WRITE_EVERY {
             self.written = Instant::now();
             let (rows, bytes) = self.run.counts.so_far();
-            let load = self.ledger.advance(&self.run.table.green, rows, bytes, self.green_pid).await?;
+            let load = self.ledger.advance(&self.run.table.blue, rows, bytes, self.green_pid).await?;
             self.was_seen |= load == Load::Running;
             return Ok(if self.was_seen { load } else { Load::Running });
         }

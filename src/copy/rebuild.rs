@@ -61,6 +61,15 @@ pub(super) enum Part {
 /// Jobs of one group run one after the other; groups of a wave run side by side.
 type Wave = (Part, Vec<Vec<Job>>);
 
+/// How much of the objects is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of them.
+    Whole,
+    /// Foreign keys are added and not proved: green does not hold one moment of blue yet.
+    Unproved,
+}
+
 /// Makes every object of the attempt that is not made yet. Returns how many it made or found made.
 ///
 /// An object of that name with the same definition counts as made; an INVALID leftover is dropped first.
@@ -68,7 +77,7 @@ type Wave = (Part, Vec<Vec<Job>>);
 /// # Errors
 /// [`Kind::Server`] naming the object that green refuses (a duplicate key, a row that breaks a check) or that is there
 /// with another definition; [`Kind::Lease`]. What was made until then stays.
-pub async fn rebuild(green: &ConnInfo, spec: RebuildSpec, ears: &Ears) -> Result<u64> {
+pub async fn rebuild(green: &ConnInfo, spec: RebuildSpec, extent: Extent, ears: &Ears) -> Result<u64> {
     if spec.workers == 0 {
         return Err(Error::new(Kind::Request, "a rebuild needs at least one worker"));
     }
@@ -79,7 +88,11 @@ pub async fn rebuild(green: &ConnInfo, spec: RebuildSpec, ears: &Ears) -> Result
     for _ in 1..spec.workers.min(jobs.len()) {
         sessions.push(Arc::new(open_session(green, spec).await?));
     }
-    for wave in waves(jobs) {
+    let mut waves = waves(jobs);
+    if extent == Extent::Unproved {
+        waves.retain(|(part, _)| *part == Part::Make);
+    }
+    for wave in waves {
         run_wave(&sessions, wave, spec, ears).await?;
     }
     Ok(made)

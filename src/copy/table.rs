@@ -5,10 +5,12 @@ mod mapped;
 use super::{
     format::{self, Freeze},
     lease,
-    ledger::{Ledger, MARK_TABLE, clamp},
+    ledger::{self, Ledger},
     lock_watch::LockWatch,
+    moment::{HeldMoment, Moment},
+    piece::{Piece, TableRun},
     pump::{Broken, Meter, pump},
-    rows::{CopySpec, Outcome, Piece},
+    rows::{CopySpec, Outcome},
 };
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::Ears;
@@ -31,6 +33,10 @@ pub(super) struct TableCopier {
 enum Failure {
     /// Somebody on blue needs the table; try again later.
     Aside,
+    /// It was truncated or rewritten on blue since the moment of its pieces.
+    Rewritten,
+    /// Another try at the table has taken the place of this one.
+    GivenUp,
     /// Give up.
     Error(Error),
 }
@@ -104,35 +110,58 @@ impl TableCopier {
         ears: &Ears,
     ) -> Result<Outcome> {
         let mut meter = Meter::new(&piece.run, ledger, ears, self.green_pid);
+        // Before it is under watch: the first piece of a table empties it on green, and may wait for that.
+        let held = match piece.blocks {
+            Some(_) => Some(piece.run.held(spec, self).await?),
+            None => None,
+        };
         let watching = watch.watch(self.blue_pid)?;
-        let result = self.try_copy(piece, spec, &mut meter).await;
+        let result = self.try_copy(piece, spec, held.as_deref(), &mut meter).await;
         drop(watching);
-        match result {
-            Ok(rows) => Ok(Outcome::Copied { rows, bytes: meter.piece_bytes() }),
-            Err(Failure::Error(error)) => Err(error),
-            Err(Failure::Aside) => {
-                meter.take_back();
-                for (client, side) in [(&self.blue, "blue"), (&self.green, "green")] {
-                    client
-                        .batch_execute("rollback")
-                        .await
-                        .doing(Kind::Server, || format!("a copy cannot be rolled back on {side}"))?;
-                }
-                Ok(Outcome::Yielded)
-            }
+        let outcome = match result {
+            Ok(()) => return Ok(Outcome::Copied),
+            Err(Failure::Error(error)) => return Err(error),
+            Err(Failure::Aside) => Outcome::Yielded,
+            Err(Failure::Rewritten) => Outcome::Rewritten,
+            Err(Failure::GivenUp) => Outcome::GivenUp,
+        };
+        meter.take_back();
+        for (client, side) in [(&self.blue, "blue"), (&self.green, "green")] {
+            client
+                .batch_execute("rollback")
+                .await
+                .doing(Kind::Server, || format!("a copy cannot be rolled back on {side}"))?;
         }
+        Ok(outcome)
     }
 
-    async fn try_copy(&self, piece: &Piece, spec: &CopySpec, meter: &mut Meter<'_>) -> Result<u64, Failure> {
+    /// Marks a table in pieces as whole, when all are committed.
+    pub(super) async fn mark(&self, run: &TableRun, moment: &Moment, spec: &CopySpec) -> Result<()> {
+        lease::begin(&self.green, spec.epoch).await?;
+        ledger::mark_whole(&self.green, spec.attempt, &run.table.blue, run.counts.so_far(), moment).await?;
+        lease::commit(&self.green, "the copy's ledger").await
+    }
+
+    async fn try_copy(
+        &self,
+        piece: &Piece,
+        spec: &CopySpec,
+        held: Option<&HeldMoment>,
+        meter: &mut Meter<'_>,
+    ) -> Result<(), Failure> {
         let table = &piece.run.table;
-        self.open_blue(&table.blue, &spec.snapshot).await?;
+        self.open_blue(&table.blue, held).await?;
         let blue = describe(&self.blue, "blue", &table.blue).await?;
         if blue.rewritten {
-            return Err(Failure::Error(rewritten_since_snapshot()));
+            return Err(Failure::Rewritten);
         }
+        let own_moment = match held {
+            Some(_) => None,
+            None => Some(Moment::read(&self.blue).await?),
+        };
         let green = describe(&self.green, "green", &table.green).await?;
         lease::begin(&self.green, spec.epoch).await?;
-        if piece.blocks.is_none() {
+        if held.is_none() {
             truncate(&self.green, &table.green, green.kind).await?;
         }
         let landed = match &table.mapping {
@@ -146,40 +175,39 @@ impl TableCopier {
             Some(landed) => (landed.copy_out(&table.blue, piece.blocks), landed.copy_in()),
             None => straight(piece, &blue, &green)?,
         };
-        let mut rows = self.pipe(&from, &into, meter).await?;
+        let rows = self.pipe(&from, &into, meter).await?;
         // Blue's lock and snapshot are let go before green commits.
         self.blue
             .batch_execute("commit")
             .await
             .doing(Kind::Server, || "blue's read cannot be ended".into())?;
         if let Some(landed) = landed {
-            rows = landed.write(&self.green, rows).await?;
-            meter.settle(rows);
+            meter.settle(landed.write(&self.green, rows).await?);
         }
-        let (_, bytes) = piece.run.counts.so_far();
-        if piece.blocks.is_none() {
-            let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-                [&spec.attempt, &table.green.plain(), &"done", &clamp(rows), &clamp(bytes)];
-            self.green
-                .execute(MARK_TABLE, &values)
-                .await
-                .doing(Kind::Server, || "the copy's ledger cannot be written on green".into())?;
+        if let Some(moment) = own_moment {
+            let counts = piece.run.counts.so_far();
+            ledger::mark_whole(&self.green, spec.attempt, &table.blue, counts, &moment).await?;
+        }
+        // Looked at while we hold green's table, which the next try must empty first: so either it sees us gone, or we see it.
+        if piece.run.is_given_up() {
+            return Err(Failure::GivenUp);
         }
         lease::commit(&self.green, "its rows").await?;
-        Ok(rows)
+        Ok(())
     }
 
-    /// Begins on blue under the snapshot, with the table locked against being dropped, truncated or rewritten.
-    async fn open_blue(&self, table: &TableName, snapshot: &str) -> Result<(), Failure> {
+    /// Begins on blue, with the table locked against being dropped, truncated or rewritten. A table of its own is locked
+    /// first and then looked at as it is now; a piece looks at it as of the moment of all.
+    async fn open_blue(&self, table: &TableName, held: Option<&HeldMoment>) -> Result<(), Failure> {
+        let import = held.map_or_else(String::new, |held| {
+            format!("; set transaction snapshot {}", literal(&held.exported))
+        });
         self.blue
-            .batch_execute(&format!(
-                "begin isolation level repeatable read read only; set transaction snapshot {}",
-                literal(snapshot)
-            ))
+            .batch_execute(&format!("begin isolation level repeatable read read only{import}"))
             .await
             .map_err(|error| {
-                Error::new(Kind::Stopped, "the snapshot of the copy is gone")
-                    .hint("the session that made the slot has ended; the copy starts over with a new slot")
+                Error::new(Kind::Connect, "blue does not begin to read")
+                    .hint("replicate again: tables that are whole stay")
                     .source(error)
             })?;
         self.blue
@@ -231,12 +259,6 @@ fn aside_or(what: &str, error: tokio_postgres::Error) -> Failure {
         }
         _ => Failure::Error(Error::new(Kind::Server, what).source(error)),
     }
-}
-
-/// TRUNCATE and ALTER TABLE that rewrites leave an old snapshot an empty table, without any error.
-fn rewritten_since_snapshot() -> Error {
-    Error::new(Kind::Stopped, "it was truncated or rewritten on blue after the copy's snapshot was taken")
-        .hint("let that work end, then start the copy over with a new slot")
 }
 
 /// Empties a table of green, in the transaction that is open.

@@ -65,7 +65,7 @@ pub async fn run(session: &Session, until: Until, mut stop: watch::Receiver<bool
         error = session.lost() => return Err(error),
         _ = stop.wait_for(|stop| *stop) => {
             return Err(Error::new(Kind::Stopped, "stopped before the copy was complete")
-                .hint("run `migrate replicate` again: what is done stays; a copy that was cut starts over"));
+                .hint("run `migrate replicate` again: what is done stays, tables that are whole among it"));
         }
     }
 

@@ -61,6 +61,9 @@ pub struct CopyStatus {
     pub rows: i64,
     /// Bytes so far.
     pub bytes: i64,
+    /// Age of the oldest snapshot that the copy holds on blue, in milliseconds: what vacuum there has to wait for. `None`
+    /// when it holds none, or blue cannot be reached.
+    pub snapshot_age_ms: Option<i64>,
 }
 
 /// How far following is.
@@ -127,7 +130,7 @@ pub async fn read(brief: &Brief) -> Result<Status> {
         next,
         holder: holder.map(|holder| format!("{} (epoch {})", holder.name, holder.epoch)),
         phases,
-        copy: copy(&green, &pin).await?,
+        copy: copy(&green, blue.as_ref(), &pin).await?,
         follow,
         blue_gate: match &blue {
             Some(blue) => gate(blue).await?,
@@ -197,7 +200,19 @@ fn outlook(runbook: &Runbook, record: &Record, at_work: bool) -> (String, String
     (summary.into(), next.into())
 }
 
-async fn copy(green: &tokio_postgres::Client, pin: &Pin) -> Result<Option<CopyStatus>> {
+async fn copy(
+    green: &tokio_postgres::Client,
+    blue: Option<&tokio_postgres::Client>,
+    pin: &Pin,
+) -> Result<Option<CopyStatus>> {
+    let snapshot_age_ms = match blue {
+        Some(blue) => blue
+            .query_one(include_str!("../../sql/journey/copy_held.sql"), &[])
+            .await
+            .doing(Kind::Server, || "cannot look for snapshots of the copy on blue".into())?
+            .get("snapshot_age_ms"),
+        None => None,
+    };
     let row = green
         .query_one(include_str!("../../sql/journey/copy_status.sql"), &[&pin.attempt])
         .await
@@ -207,6 +222,7 @@ async fn copy(green: &tokio_postgres::Client, pin: &Pin) -> Result<Option<CopySt
         tables: row.get("tables"),
         rows: row.get("rows"),
         bytes: row.get("bytes"),
+        snapshot_age_ms,
     };
     Ok((status.tables > 0).then_some(status))
 }

@@ -8,6 +8,7 @@ pub mod lsn;
 pub mod name;
 pub mod notices;
 pub mod replication;
+pub mod snapshot;
 pub mod target;
 mod tls;
 mod transport;

@@ -49,9 +49,6 @@ pub struct Identity {
 pub struct CreatedSlot {
     /// Changes of transactions that commit after this position will be streamed.
     pub consistent_point: Lsn,
-    /// A snapshot that sees exactly the transactions before it. It lives until the next command on this connection,
-    /// or its end: keep the connection, and import the snapshot elsewhere.
-    pub snapshot: String,
 }
 
 /// Which changes a stream leaves out.
@@ -92,7 +89,7 @@ impl ReplicationConn {
         }
     }
 
-    /// Makes a permanent logical slot for pgoutput and exports its snapshot.
+    /// Makes a permanent logical slot for pgoutput.
     ///
     /// The server waits for every open write transaction and every prepared one, of any database of the server, to
     /// end. After `deadline` the slot is given up and nothing is left. When we die while it waits, the server gives up
@@ -106,7 +103,7 @@ impl ReplicationConn {
         let lock_timeout_ms = deadline.as_millis().max(1);
         self.command(&format!("set lock_timeout = {lock_timeout_ms}"), self.info.connect_timeout).await?;
         let sql =
-            format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput (SNAPSHOT 'export')", Ident::new(name));
+            format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput (SNAPSHOT 'nothing')", Ident::new(name));
         let outcome = self.answer_within(&sql, deadline).await?;
         let rows = outcome.map_err(|error| {
             match error.sqlstate() {
@@ -125,8 +122,8 @@ impl ReplicationConn {
             .source(error)
         })?;
         let row = rows.first().map(Vec::as_slice).unwrap_or_default();
-        match (row.get(1).cloned().flatten().map(|lsn| lsn.parse()), row.get(2).cloned().flatten()) {
-            (Some(Ok(consistent_point)), Some(snapshot)) => Ok(CreatedSlot { consistent_point, snapshot }),
+        match row.get(1).cloned().flatten().map(|lsn| lsn.parse()) {
+            Some(Ok(consistent_point)) => Ok(CreatedSlot { consistent_point }),
             _ => Err(unexpected(&self.info, "CREATE_REPLICATION_SLOT")),
         }
     }

@@ -10,7 +10,7 @@ use crate::step::{
     Step, StepId, analyze::Analyze, arm_gate::ArmGate, attempt::Attempt, clone_schema::CloneSchema,
     close_blue::CloseBlue, copy_rows::CopyRows, declare_opening::DeclareOpening, defer_objects::DeferObjects,
     fence_blue::FenceBlue, open_capture::OpenCapture, open_green::OpenGreen, pause_clients::PauseClients,
-    point_routes::PointRoutes, prove_mapping::ProveMapping, publish::Publish,
+    point_routes::PointRoutes, prove_keys::ProveKeys, prove_mapping::ProveMapping, publish::Publish,
     rebuild_objects::RebuildObjects, replay_revocations::ReplayRevocations, resume_clients::ResumeClients,
     run_sql::RunSql, world::World,
 };
@@ -62,7 +62,7 @@ pub fn views_for_old_clients(
     }
 }
 
-/// In this order, since each other one loses data: publication, then slot, then copy under the slot's snapshot.
+/// In this order, since each other one loses data: publication, then slot, then every table as of a later moment.
 fn replicate(plan: &Plan, blue: &ServerFacts, attempt: &Attempt) -> Steps {
     let tables = tables::replicated(plan, blue).into_iter().map(|table| table.blue).collect();
     let mut steps: Steps = Vec::new();
@@ -82,6 +82,7 @@ fn replicate(plan: &Plan, blue: &ServerFacts, attempt: &Attempt) -> Steps {
     }));
     steps.push(Box::new(CopyRows));
     steps.push(Box::new(RebuildObjects));
+    steps.push(Box::new(ProveKeys));
     steps.push(Box::new(Analyze));
     steps
 }

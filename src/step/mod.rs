@@ -19,6 +19,7 @@ pub mod open_capture;
 pub mod open_green;
 pub mod pause_clients;
 pub mod point_routes;
+pub mod prove_keys;
 pub mod prove_mapping;
 pub mod publish;
 pub mod rebuild_objects;
@@ -26,6 +27,7 @@ pub mod replay_revocations;
 pub mod resume_clients;
 pub mod run_sql;
 mod sequences;
+mod slot;
 pub mod way_back;
 pub mod world;
 

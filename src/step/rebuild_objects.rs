@@ -3,12 +3,13 @@
 use super::{Notes, Standing, Step, StepId, mark, world::World};
 use crate::copy::{
     crew::Crew,
-    rebuild::{self, RebuildSpec},
+    rebuild::{self, Extent, RebuildSpec},
 };
 use crate::error::Result;
 use async_trait::async_trait;
 
-/// Rebuilds indexes and constraints, biggest first, several at once.
+/// Rebuilds indexes and constraints, biggest first, several at once. Foreign keys are added without proof: tables are of
+/// different moments of blue until green has caught up ([`super::prove_keys`]).
 ///
 /// # Crash
 /// Each object is marked as rebuilt once it is; doing it again builds the rest, and drops INVALID leftovers first.
@@ -27,7 +28,7 @@ impl Step<World> for RebuildObjects {
     }
 
     fn title(&self) -> String {
-        "Rebuild indexes and constraints on green".into()
+        "Rebuild indexes and constraints on green; foreign keys are not proved yet".into()
     }
 
     fn locks(&self) -> String {
@@ -43,7 +44,7 @@ impl Step<World> for RebuildObjects {
     }
 
     async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
-        let rebuilt = rebuild(world).await?;
+        let rebuilt = rebuild::rebuild(&world.green_info, spec(world), Extent::Unproved, &world.ears).await?;
         mark::set(world, MARK).await?;
         Ok(Some(serde_json::json!({ "objects": rebuilt })))
     }
@@ -54,9 +55,9 @@ impl Step<World> for RebuildObjects {
     }
 }
 
-/// Rebuilds whatever is recorded and not there.
+/// Rebuilds whatever is recorded and not there, and proves foreign keys.
 pub(super) async fn rebuild(world: &World) -> Result<u64> {
-    rebuild::rebuild(&world.green_info, spec(world), &world.ears).await
+    rebuild::rebuild(&world.green_info, spec(world), Extent::Whole, &world.ears).await
 }
 
 /// How builds are done, in this step and beside the copy.

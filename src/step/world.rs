@@ -205,6 +205,7 @@ impl World {
                     green: self.green_info.clone(),
                     slot: self.attempt.slot(),
                     publication: self.attempt.publication(),
+                    attempt: self.attempt.number,
                     epoch: self.epoch,
                     tables: tables.collect(),
                     dirty_keys: super::compare_keys::KEYS,

@@ -18,6 +18,7 @@ use super::dirty::{DirtyKey, DirtyKeys};
 use super::net::NetEffect;
 use super::pgoutput::{CommitTime, Relation};
 use super::progress::Progress;
+use super::seen::Seen;
 use super::shape::{FollowTable, Shape};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::connect;
@@ -177,6 +178,11 @@ impl Writer {
     /// How far green is with the slot; `None` when no copy handed over to it.
     pub async fn read_progress(&mut self) -> Result<Option<Progress>> {
         super::progress::read(&*self.client, &self.slot).await
+    }
+
+    /// What the copies of an attempt have seen already.
+    pub async fn read_seen(&mut self, attempt: i32) -> Result<Seen> {
+        Seen::read(&self.client, attempt).await
     }
 
     /// How far green's log is written and flushed.

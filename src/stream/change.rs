@@ -12,7 +12,19 @@ pub(super) enum Change {
     Insert { shape: Arc<Shape>, new: Tuple },
     Update { shape: Arc<Shape>, old: Option<OldTuple>, new: Tuple },
     Delete { shape: Arc<Shape>, old: OldTuple },
-    Truncate { shapes: Vec<Arc<Shape>>, cascade: bool, restart_identity: bool },
+    Truncate { shapes: Vec<Arc<Shape>>, emptying: Emptying, restart_identity: bool },
+}
+
+/// How tables are emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Emptying {
+    /// TRUNCATE of just these.
+    Restrict,
+    /// TRUNCATE … CASCADE.
+    Cascade,
+    /// DELETE of all rows: other tables of the same TRUNCATE were copied after it and keep theirs, while TRUNCATE wants
+    /// every table that refers to one.
+    Delete,
 }
 
 impl Change {

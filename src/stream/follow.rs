@@ -11,6 +11,7 @@ pub use super::shape::FollowTable;
 use super::apply::Ledger;
 use super::batch::Applied;
 use super::dirty::DirtyKeys;
+use super::seen::Seen;
 use super::shape::Shape;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Ears, Event};
@@ -40,6 +41,8 @@ pub struct FollowSpec {
     pub slot: String,
     /// The publication on blue.
     pub publication: String,
+    /// The attempt whose copy green has: what a table's copy saw is passed over.
+    pub attempt: i32,
     /// Our lease on green.
     pub epoch: i64,
     /// The tables of the publication; a change of any other stops us.
@@ -91,6 +94,7 @@ struct Wish {
 /// What outlives a session: the shapes blue told in this run.
 struct Memory {
     tables: Vec<FollowTable>,
+    seen: Seen,
     shapes: HashMap<u32, Arc<Shape>>,
 }
 
@@ -319,7 +323,8 @@ impl Shared {
 
 /// The task: sessions one after the other, until one ends by request or by an error that trying again cannot heal.
 async fn run(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>) {
-    let mut memory = Memory { tables: shared.spec.tables.clone(), shapes: HashMap::new() };
+    let mut memory =
+        Memory { tables: shared.spec.tables.clone(), seen: Seen::default(), shapes: HashMap::new() };
     let ledger = Ledger {
         dirty: Arc::clone(&shared.dirty),
         dirty_limit: shared.spec.dirty_keys,

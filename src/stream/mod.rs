@@ -13,5 +13,6 @@ mod net;
 pub mod pgoutput;
 pub mod progress;
 mod reader;
+mod seen;
 mod shape;
-mod watch;
+pub mod watch;

@@ -79,6 +79,11 @@ pub(super) struct Written {
 }
 
 impl Shape {
+    /// Its name on blue.
+    pub fn blue(&self) -> TableName {
+        TableName::new(self.relation.schema.as_str(), self.relation.name.as_str())
+    }
+
     /// Looks at green's table and matches it with blue's.
     ///
     /// # Errors

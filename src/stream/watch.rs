@@ -14,6 +14,39 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a drop is tried, a quarter of a second apart.
 const DROP_ATTEMPTS: usize = 20;
 
+/// How often a slot is looked at that nobody reads yet.
+const GUARD_EVERY: Duration = Duration::from_secs(1);
+
+/// Watches a slot that nobody reads yet, while rows are copied. Ends only when there is nothing left to copy for: the slot
+/// held more of blue's WAL than `retained_max_bytes`, and was dropped, or is gone. A blue that does not answer ends the
+/// copy by itself.
+pub async fn guard(blue: &ConnInfo, slot: &str, retained_max_bytes: u64) -> Error {
+    let mut watch = None;
+    loop {
+        tokio::time::sleep(GUARD_EVERY).await;
+        let looked = async {
+            let watch = match &watch {
+                Some(watch) => watch,
+                None => watch.insert(SlotWatch::connect(blue, slot).await?),
+            };
+            let state = watch.look().await?;
+            Ok::<_, Error>(match state.retained_bytes > retained_max_bytes {
+                true => Some(watch.give_up(state.retained_bytes).await),
+                false => None,
+            })
+        };
+        match looked.await {
+            Ok(None) => {}
+            Ok(Some(given_up)) => return given_up,
+            Err(error) if error.kind == Kind::Gate => return error,
+            Err(error) => {
+                tracing::debug!(%error, "blue's slot cannot be looked at");
+                watch = None;
+            }
+        }
+    }
+}
+
 /// A connection to blue that looks at our slot.
 pub(super) struct SlotWatch {
     client: Client,

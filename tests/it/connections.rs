@@ -128,7 +128,7 @@ async fn a_running_query_can_be_canceled() {
 }
 
 #[tokio::test]
-async fn a_slot_exports_its_snapshot_and_gives_exactly_what_came_after() {
+async fn a_slot_gives_exactly_what_came_after_it() {
     for (major, other) in [(15, 18), (18, 15)] {
         let pair = Pair::of_majors("slot", major, other).await;
         let blue = pair.blue().await;
@@ -144,18 +144,9 @@ async fn a_slot_exports_its_snapshot_and_gives_exactly_what_came_after() {
             .unwrap()
             .get(0);
         assert_eq!((identity.system_identifier, identity.timeline), (system, 1));
-        let slot = conn.create_slot("wire_slot", Duration::from_secs(10)).await.unwrap();
+        conn.create_slot("wire_slot", Duration::from_secs(10)).await.unwrap();
         blue.batch_execute("insert into public.t values (2)").await.unwrap();
 
-        let copy = connect::connect(&info, "copy").await.unwrap();
-        copy.batch_execute(&format!(
-            "begin isolation level repeatable read; set transaction snapshot '{}'",
-            slot.snapshot
-        ))
-        .await
-        .unwrap();
-        let seen: i64 = copy.query_one("select sum(id) from public.t", &[]).await.unwrap().get(0);
-        assert_eq!(seen, 1);
         let twice = ReplicationConn::connect(&info, "slot")
             .await
             .unwrap()

@@ -56,6 +56,7 @@ impl Scene {
             green: green_info,
             slot: "follow_slot".into(),
             publication: "follow_pub".into(),
+            attempt: 1,
             epoch: 7,
             tables: tables.iter().map(follow).collect(),
             dirty_keys: 10,

@@ -3,7 +3,7 @@
 use super::Writer;
 use super::pending::{About, Pending, Row};
 use crate::error::{Doing, Error, Kind, Result};
-use crate::stream::change::Change;
+use crate::stream::change::{Change, Emptying};
 use crate::stream::pgoutput::{Cell, OldTuple, Tuple};
 use crate::stream::shape::{From, Shape};
 use bytes::{Bytes, BytesMut};
@@ -98,8 +98,8 @@ impl Writer {
                     self.update_row(shape, old.as_ref().map_or(new, OldTuple::tuple), new).await?;
                 }
                 Change::Delete { shape, old } => self.delete_row(shape, old.tuple()).await?,
-                Change::Truncate { shapes, cascade, restart_identity } => {
-                    self.truncate(shapes, *cascade, *restart_identity).await?;
+                Change::Truncate { shapes, emptying, restart_identity } => {
+                    self.empty(shapes, *emptying, *restart_identity).await?;
                 }
             }
         }
@@ -156,11 +156,22 @@ impl Writer {
         self.execute(prepared, values, About::Delete(row(shape, before))).await
     }
 
-    async fn truncate(&mut self, shapes: &[Arc<Shape>], cascade: bool, restart_identity: bool) -> Result<()> {
+    async fn empty(
+        &mut self,
+        shapes: &[Arc<Shape>],
+        emptying: Emptying,
+        restart_identity: bool,
+    ) -> Result<()> {
         let names: Vec<_> = shapes.iter().map(|shape| shape.green.to_string()).collect();
         let restart = if restart_identity { " restart identity" } else { "" };
-        let cascade = if cascade { " cascade" } else { "" };
-        let sql = format!("truncate table {}{restart}{cascade}", names.join(", "));
+        let sql = match emptying {
+            Emptying::Restrict => format!("truncate table {}{restart}", names.join(", ")),
+            Emptying::Cascade => format!("truncate table {}{restart} cascade", names.join(", ")),
+            // Sequences are carried at the cutover in any case.
+            Emptying::Delete => {
+                names.iter().map(|name| format!("delete from only {name}")).collect::<Vec<_>>().join("; ")
+            }
+        };
         let client = Arc::clone(&self.client);
         let emptied = async move { client.batch_execute(&sql).await.map(|()| 0) };
         let tables = shapes.iter().map(|shape| shape.green.plain()).collect::<Vec<_>>().join(", ");

@@ -5,8 +5,8 @@ use crate::error::{Error, Kind, Result};
 use crate::pg::lsn::Lsn;
 use crate::pg::name::TableName;
 use crate::stream::batch::Batch;
-use crate::stream::change::Change;
-use crate::stream::pgoutput::{Message, Relation};
+use crate::stream::change::{Change, Emptying};
+use crate::stream::pgoutput::{Begin, Message, Relation};
 use crate::stream::reader::{Event, Parcel};
 use crate::stream::shape::{FollowTable, Shape};
 use std::sync::Arc;
@@ -21,11 +21,13 @@ pub(super) struct Collector<'m> {
     unknown: Option<(Relation, FollowTable)>,
     /// A position we may move to without any change, not yet written down.
     pub idle: Option<Lsn>,
+    /// The transaction that is read, while some table's copy may have seen it.
+    perhaps_seen: Option<Begin>,
 }
 
 impl<'m> Collector<'m> {
     pub fn new(memory: &'m mut Memory) -> Collector<'m> {
-        Collector { memory, batch: Batch::new(), parcel: None, unknown: None, idle: None }
+        Collector { memory, batch: Batch::new(), parcel: None, unknown: None, idle: None, perhaps_seen: None }
     }
 
     /// Whether it can take another parcel.
@@ -65,8 +67,9 @@ impl<'m> Collector<'m> {
 
     fn take(&mut self, message: Message, bytes: u64) -> Result<()> {
         let change = match message {
-            Message::Begin(_) => {
+            Message::Begin(begin) => {
                 self.batch.begin();
+                self.perhaps_seen = self.memory.seen.may_have(&begin).then_some(begin);
                 return Ok(());
             }
             Message::Commit(commit) => {
@@ -84,11 +87,33 @@ impl<'m> Collector<'m> {
             Message::Delete { relation, old } => Change::Delete { shape: self.shape(relation)?, old },
             Message::Truncate { relations, cascade, restart_identity } => Change::Truncate {
                 shapes: relations.iter().map(|oid| self.shape(*oid)).collect::<Result<_>>()?,
-                cascade,
+                emptying: if cascade { Emptying::Cascade } else { Emptying::Restrict },
                 restart_identity,
             },
         };
-        self.batch.add(change, bytes)
+        match self.unseen(change) {
+            Some(change) => self.batch.add(change, bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// What of a change the copied rows do not have yet.
+    fn unseen(&self, change: Change) -> Option<Change> {
+        let Some(transaction) = &self.perhaps_seen else { return Some(change) };
+        let has_seen = |shape: &Shape| self.memory.seen.has(&shape.blue(), transaction);
+        match change {
+            Change::Insert { ref shape, .. }
+            | Change::Update { ref shape, .. }
+            | Change::Delete { ref shape, .. } => (!has_seen(shape)).then_some(change),
+            Change::Truncate { mut shapes, mut emptying, restart_identity } => {
+                let told = shapes.len();
+                shapes.retain(|shape| !has_seen(shape));
+                if shapes.len() < told {
+                    emptying = Emptying::Delete;
+                }
+                (!shapes.is_empty()).then_some(Change::Truncate { shapes, emptying, restart_identity })
+            }
+        }
     }
 
     /// Checks that a table's shape is what it was; a new one is looked up before anything more is collected.

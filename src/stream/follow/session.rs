@@ -45,6 +45,7 @@ pub(super) async fn run(
     let state = watch.look().await?;
     let mut writer = Writer::connect(&spec.green, &spec.slot, spec.epoch, ledger.clone()).await?;
     let progress = check_progress(shared, writer.read_progress().await?, &state)?;
+    memory.seen = writer.read_seen(spec.attempt).await?;
     let mut conn = ReplicationConn::connect(&spec.blue, "follow").await?;
     check_identity(blue, conn.identify().await?)?;
     let stream = conn

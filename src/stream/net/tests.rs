@@ -1,4 +1,5 @@
 use super::*;
+use crate::stream::change::Emptying;
 use crate::stream::pgoutput::{Column, Identity, Relation};
 use crate::stream::shape::Target;
 use proptest::prelude::*;
@@ -120,8 +121,12 @@ fn what_cannot_be_folded_is_left_to_exact_order() {
     assert!(effects(&[insert(0, "1"), insert(0, "2")]).is_err());
     assert!(effects(&[delete(0), update(0, "1", text("x"))]).is_err());
     assert!(
-        effects(&[Change::Truncate { shapes: vec![keyed()], cascade: false, restart_identity: false }])
-            .is_err()
+        effects(&[Change::Truncate {
+            shapes: vec![keyed()],
+            emptying: Emptying::Restrict,
+            restart_identity: false
+        }])
+        .is_err()
     );
     let null = Change::Insert { shape: keyed(), new: Tuple(vec![Cell::Null; 4]) };
     assert!(effects(&[null]).is_err());

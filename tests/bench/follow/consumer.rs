@@ -55,6 +55,7 @@ pub async fn consume(args: &[String]) -> Result<()> {
         green: ConnInfo::parse(green).map_err(|error| anyhow::anyhow!("{error}"))?,
         slot: "bench_ours".into(),
         publication: "bench".into(),
+        attempt: 0,
         epoch: 1,
         tables: tables.split(',').zip(keys.split(',')).map(table).collect(),
         dirty_keys: 1000,

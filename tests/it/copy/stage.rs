@@ -3,7 +3,7 @@
 use crate::support::Pair;
 use migrate::copy::builds::Builds;
 use migrate::copy::pg_dump::{self, PgDump};
-use migrate::copy::rebuild::{self, RebuildSpec};
+use migrate::copy::rebuild::{self, Extent, RebuildSpec};
 use migrate::copy::rows::{self, CopySpec, CopyTable, CopyTotals};
 use migrate::copy::{deferred, schema};
 use migrate::error::Error;
@@ -80,11 +80,10 @@ impl Stage {
             .collect()
     }
 
-    pub async fn spec(&self, snapshot: &Snapshot) -> CopySpec {
+    pub async fn spec(&self) -> CopySpec {
         CopySpec {
             blue: self.blue_info.clone(),
             green: self.green_info.clone(),
-            snapshot: snapshot.name.clone(),
             tables: self.tables().await,
             workers: 3,
             attempt: ATTEMPT,
@@ -93,16 +92,8 @@ impl Stage {
         }
     }
 
-    pub async fn snapshot(&self) -> Snapshot {
-        let session = self.pair.blue().await;
-        session.batch_execute("begin isolation level repeatable read read only").await.unwrap();
-        let name = session.query_one("select pg_export_snapshot()", &[]).await.unwrap().get(0);
-        Snapshot { name, _session: session }
-    }
-
     pub async fn copy(&self) -> Result<CopyTotals, Error> {
-        let snapshot = self.snapshot().await;
-        rows::copy(self.spec(&snapshot).await, deaf()).await
+        rows::copy(self.spec().await, deaf()).await
     }
 
     /// Every table's digest, whatever the order of rows, on one side.
@@ -129,10 +120,12 @@ impl Stage {
     }
 }
 
-/// A snapshot, alive as long as this is.
-pub struct Snapshot {
-    pub name: String,
-    _session: Client,
+/// A spec in which a table of `public` is so large that it is cut.
+pub fn in_pieces(mut spec: CopySpec, table: &str) -> CopySpec {
+    for table in spec.tables.iter_mut().filter(|it| it.blue.name.as_str() == table) {
+        table.bytes = 1 << 30;
+    }
+    spec
 }
 
 pub fn deaf() -> Ears {
@@ -168,8 +161,12 @@ impl Stage {
         deferred::defer(&self.green_info, &tables, ATTEMPT, EPOCH).await.unwrap()
     }
 
+    pub async fn rebuild_unproved(&self) -> Result<u64, Error> {
+        rebuild::rebuild(&self.green_info, REBUILD, Extent::Unproved, &deaf()).await
+    }
+
     pub async fn rebuild(&self) -> Result<u64, Error> {
-        rebuild::rebuild(&self.green_info, REBUILD, &deaf()).await
+        rebuild::rebuild(&self.green_info, REBUILD, Extent::Whole, &deaf()).await
     }
 }
 

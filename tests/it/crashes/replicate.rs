@@ -6,12 +6,13 @@ use super::scene::{By, Scene};
 use crate::support::run::Running;
 
 /// In the order `replicate` comes to them.
-const POINTS: [&str; 5] = [
+const POINTS: [&str; 6] = [
     "prepare/clone-schema:effected",
     "prepare/defer-objects:started",
     "replicate/copy-rows:started",
     "replicate/copy-rows:effected",
     "replicate/rebuild-objects:effected",
+    "replicate/prove-keys:effected",
 ];
 
 /// In the order `rollback --all` comes to them.
@@ -37,7 +38,7 @@ async fn killed_in_every_phase_it_goes_on() {
     replicate.kill().await;
     scene.clients_are_served(By::Blue, "nobody follows").await;
     scene.run("replicate", &["--until-caught-up"]).await.expect(0);
-    ends_on_green(&scene, "six deaths of replicate").await;
+    ends_on_green(&scene, "seven deaths of replicate").await;
     scene.end().await;
 }
 
