@@ -1,5 +1,5 @@
--- copy/mark_table: a table is whole, as of a moment of blue.
--- params:  $1 attempt int, $2 table name text, $3 rows bigint, $4 bytes bigint, $5 snapshot text, $6 blue's log right after it text
+-- copy/mark_table: a table is whole, as of a moment of blue; of none when its ranges have their own.
+-- params:  $1 attempt int, $2 table name text, $3 rows bigint, $4 bytes bigint, $5 snapshot text or null, $6 blue's log right after it text or null
 -- returns: nothing
 -- majors:  15-18
 insert into migrate.copy_table (attempt, table_name, state, rows, bytes, xids, seen_lsn, changed_at)

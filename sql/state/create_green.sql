@@ -54,8 +54,24 @@ create table if not exists migrate.copy_table (
     xids       text,
     seen_lsn   pg_lsn,
     changed_at timestamptz not null default clock_timestamp(),
-    primary key (attempt, table_name),
-    check (state <> 'done' or (xids is not null and seen_lsn is not null))
+    primary key (attempt, table_name)
+);
+
+-- A table copied in ranges of its key, a row for each: lower <= key < upper, null for no bound. Whole once it has a moment.
+create table if not exists migrate.copy_chunk (
+    attempt    int not null,
+    table_name text not null,
+    number     int not null,
+    key_column text not null,
+    lower      text,
+    upper      text,
+    -- Blue's file of the table when it was cut: another one means that it was truncated or rewritten since.
+    filenode   text not null,
+    rows       bigint not null default 0,
+    bytes      bigint not null default 0,
+    xids       text,
+    seen_lsn   pg_lsn,
+    primary key (attempt, table_name, number)
 );
 
 -- Indexes and constraints dropped for the copy, to be rebuilt after the rows.

@@ -42,6 +42,34 @@ pub(super) fn full_is_slow(plan: &Plan, facts: &Facts) -> Vec<Seen> {
     view::blue_tables(plan, facts, what, |_, table| full_without_key(table))
 }
 
+/// The types whose order we know as well as the server does.
+const RANGED_TYPES: [&str; 4] = ["smallint", "integer", "bigint", "uuid"];
+
+pub(super) fn no_ranges(plan: &Plan, facts: &Facts) -> Vec<Seen> {
+    let Some(blue) = &facts.blue else { return Vec::new() };
+    view::with_rows(plan, blue)
+        .filter(|table| plan.replicate.chunks.names(&table.name))
+        .filter_map(|table| Some(Seen::blue(table.name.plain(), why_no_ranges(table)?)))
+        .collect()
+}
+
+fn why_no_ranges(table: &Table) -> Option<&'static str> {
+    let key = table.indexes.iter().find(|index| index.primary && index.valid);
+    let ranged = |column: &Ident| {
+        table.columns.iter().any(|it| it.name == *column && RANGED_TYPES.contains(&it.type_name.as_str()))
+    };
+    let is_ranged = key.is_some_and(|key| matches!(key.columns.as_slice(), [column] if ranged(column)));
+    if !is_ranged {
+        return Some("it has no primary key of one integer or uuid column");
+    }
+    if !matches!(table.identity, ReplicaIdentity::Default | ReplicaIdentity::Full) {
+        return Some("its primary key is not its replica identity, so changes do not tell it");
+    }
+    table.indexes.iter().any(|index| index.unique && !index.primary).then_some(
+        "it has another unique index, and a value that goes from one row to another would be in two ranges",
+    )
+}
+
 pub(super) fn green_cannot_find(plan: &Plan, facts: &Facts) -> Vec<Seen> {
     let Some((blue, green)) = view::both(facts) else { return Vec::new() };
     if !view::green_has_its_shape(plan, facts) {

@@ -156,6 +156,15 @@ const TABLES: &[Spoiled] = &[
         c.token().identity = ReplicaIdentity::Full;
         c.token().indexes.clear();
     }),
+    ("NO_RANGES", Case::good, |c| {
+        c.plan.replicate.chunks.tables = vec!["public.*".into()];
+        c.token().columns[0].type_name = "text".into();
+    }),
+    ("NO_RANGES", Case::good, |c| {
+        c.plan.replicate.chunks.tables = vec!["public.token".into()];
+        let other = Index { primary: false, name: Ident::new("other"), ..c.token().indexes[0].clone() };
+        c.token().indexes.push(other);
+    }),
     ("UNLOGGED", Case::good, |c| c.token().persistence = Persistence::Unlogged),
     ("FOREIGN_TABLE", Case::good, |c| c.token().kind = TableKind::Foreign),
     ("INHERITANCE", Case::good, |c| {

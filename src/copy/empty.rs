@@ -78,7 +78,11 @@ async fn forget_in_transaction(green: &Client, tables: &[TableName], attempt: i3
             .doing(Kind::Server, || "the copied tables cannot be emptied on green".into())?;
     }
     green
-        .execute("delete from migrate.copy_table where attempt = $1", &[&attempt])
+        .execute(
+            "with cut as (delete from migrate.copy_chunk where attempt = $1)
+             delete from migrate.copy_table where attempt = $1",
+            &[&attempt],
+        )
         .await
         .doing(Kind::Server, || "the copy's ledger cannot be cleared on green".into())?;
     lease::commit(green, "the emptied tables").await

@@ -1,5 +1,6 @@
 //! Which COPY format a table may take, and the statements.
 
+use super::piece::Part;
 use crate::pg::name::{Ident, TableName};
 
 /// COPY's two formats.
@@ -37,20 +38,14 @@ impl Format {
         }
     }
 
-    /// `COPY … TO STDOUT` of a table, or of the blocks from the first up to but not including the second.
-    pub(super) fn copy_out(
-        self,
-        table: &TableName,
-        columns: &[Ident],
-        blocks: Option<(u64, Option<u64>)>,
-    ) -> String {
+    /// `COPY … TO STDOUT` of a table, or of a part of it.
+    pub(super) fn copy_out(self, table: &TableName, columns: &[Ident], part: &Part) -> String {
         let word = self.word();
-        let Some((first, end)) = blocks else {
+        let Some(condition) = part.condition() else {
             return format!("copy {table}{} to stdout (format {word})", in_parentheses(columns));
         };
-        let upper = end.map(|end| format!(" and ctid < '({end},0)'")).unwrap_or_default();
         format!(
-            "copy (select {} from only {table} where ctid >= '({first},0)'{upper}) to stdout (format {word})",
+            "copy (select {} from only {table} where {condition}) to stdout (format {word})",
             list(columns)
         )
     }
@@ -99,11 +94,11 @@ mod tests {
         let table = TableName::new("S", "t\"t");
         let columns = [Ident::new("a b"), Ident::new("c")];
         assert_eq!(
-            Format::Text.copy_out(&table, &columns, None),
+            Format::Text.copy_out(&table, &columns, &Part::Whole),
             "copy \"S\".\"t\"\"t\" (\"a b\", \"c\") to stdout (format text)"
         );
         assert_eq!(
-            Format::Binary.copy_out(&table, &columns, Some((5, Some(9)))),
+            Format::Binary.copy_out(&table, &columns, &Part::Blocks((5, Some(9)))),
             "copy (select \"a b\", \"c\" from only \"S\".\"t\"\"t\" where ctid >= '(5,0)' and ctid < '(9,0)') to stdout (format binary)"
         );
         assert_eq!(

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, types::ToSql};
 
 const MARK_TABLE: &str = include_str!("../../sql/copy/mark_table.sql");
+const MARK_CHUNK: &str = include_str!("../../sql/copy/mark_chunk.sql");
 const LIST_WHOLE: &str = include_str!("../../sql/copy/list_whole.sql");
 const SUM_COPIED: &str = include_str!("../../sql/copy/sum_copied.sql");
 const RESET_TABLES: &str = include_str!("../../sql/copy/reset_tables.sql");
@@ -38,9 +39,18 @@ pub(super) enum Load {
 
 impl Ledger {
     /// Sets every table of the attempt to `waiting` that is not whole.
+    ///
+    /// An earlier copy of this process may have been dropped while a COMMIT of it was on its way: what that brings must be in the
+    /// ledger before we read it. Each of its transactions holds the lease's row, so we wait for that.
     pub(super) async fn open(spec: &CopySpec) -> Result<Ledger> {
         let client = lease::session(&spec.green, "copy ledger", spec.epoch).await?;
         lease::begin(&client, spec.epoch).await?;
+        client
+            .batch_execute("set local lock_timeout = '60s'; select from migrate.lease for update")
+            .await
+            .doing(Kind::Deadline, || {
+                "a session of an earlier copy has not ended on green within 60 s".into()
+            })?;
         let names: Vec<String> = spec.tables.iter().map(|table| table.blue.plain()).collect();
         client
             .execute(RESET_TABLES, &[&spec.attempt, &names])
@@ -111,18 +121,52 @@ pub async fn list_whole(green: &Client, attempt: i32) -> Result<BTreeSet<String>
     Ok(rows.iter().map(|row| row.get("table_name")).collect())
 }
 
-/// Marks a table as whole, in the transaction that is open on green.
+/// Marks a table as whole, in the transaction that is open on green; without a moment when its ranges have their own.
 pub(super) async fn mark_whole(
     green: &Client,
     attempt: i32,
     table: &TableName,
     (rows, bytes): (u64, u64),
-    moment: &Moment,
+    moment: Option<&Moment>,
 ) -> Result<()> {
+    let (xids, seen_lsn) = (moment.map(|moment| &moment.xids), moment.map(|moment| &moment.seen_lsn));
     let values: [&(dyn ToSql + Sync); 6] =
-        [&attempt, &table.plain(), &clamp(rows), &clamp(bytes), &moment.xids, &moment.seen_lsn];
+        [&attempt, &table.plain(), &clamp(rows), &clamp(bytes), &xids, &seen_lsn];
     green
         .execute(MARK_TABLE, &values)
+        .await
+        .doing(Kind::Server, || "the copy's ledger cannot be written on green".into())?;
+    Ok(())
+}
+
+/// Marks a range of a table's key as whole, in the transaction that is open on green.
+pub(super) async fn mark_chunk(
+    green: &Client,
+    attempt: i32,
+    table: &TableName,
+    number: i32,
+    (rows, bytes): (u64, u64),
+    moment: &Moment,
+) -> Result<()> {
+    let values: [&(dyn ToSql + Sync); 7] =
+        [&attempt, &table.plain(), &number, &clamp(rows), &clamp(bytes), &moment.xids, &moment.seen_lsn];
+    let marked = green
+        .execute(MARK_CHUNK, &values)
+        .await
+        .doing(Kind::Server, || "the copy's ledger cannot be written on green".into())?;
+    match marked {
+        1 => Ok(()),
+        _ => Err(Error::new(Kind::Bug, format!("range {number} of {} is not in the ledger", table.plain()))),
+    }
+}
+
+/// Forgets the ranges of a table, in the transaction that is open on green.
+pub(super) async fn forget_chunks(green: &Client, attempt: i32, table: &TableName) -> Result<()> {
+    green
+        .execute(
+            "delete from migrate.copy_chunk where attempt = $1 and table_name = $2",
+            &[&attempt, &table.plain()],
+        )
         .await
         .doing(Kind::Server, || "the copy's ledger cannot be written on green".into())?;
     Ok(())

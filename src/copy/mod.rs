@@ -10,6 +10,7 @@
 
 pub mod analyze;
 pub mod builds;
+pub mod chunk;
 pub mod crew;
 pub mod deferred;
 pub mod empty;

@@ -1,6 +1,7 @@
 //! What a worker takes at a time: a table, or a range of one table's blocks.
 
 use super::{
+    chunk::{self, Chunk, Chunking},
     moment::HeldMoment,
     pump::Counts,
     rows::{CopySpec, CopyTable},
@@ -26,6 +27,36 @@ const YIELD_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A range of blocks: the first, and the one after the last (none: to the end).
 pub(super) type Blocks = (u64, Option<u64>);
 
+/// What a worker reads of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it, as of a moment of its own.
+    Whole,
+    /// A range of blocks, as of the moment of all pieces of the table.
+    Blocks(Blocks),
+    /// A range of its key, as of a moment of its own.
+    Keys(Chunk),
+}
+
+impl Part {
+    /// Whether it was cut when blue's table had another file: it was truncated or rewritten since.
+    pub(super) fn is_of_another_file(&self, filenode: &Option<String>) -> bool {
+        matches!(self, Part::Keys(chunk) if Some(&chunk.filenode) != filenode.as_ref())
+    }
+
+    /// Which of the table's rows, as a condition; `None` for all.
+    pub(super) fn condition(&self) -> Option<String> {
+        match self {
+            Part::Whole => None,
+            Part::Blocks((first, end)) => {
+                let upper = end.map(|end| format!(" and ctid < '({end},0)'")).unwrap_or_default();
+                Some(format!("ctid >= '({first},0)'{upper}"))
+            }
+            Part::Keys(chunk) => Some(chunk.condition()),
+        }
+    }
+}
+
 /// One try at a table, shared by its pieces.
 pub(super) struct TableRun {
     pub(super) table: CopyTable,
@@ -45,10 +76,10 @@ pub(super) enum Stage {
 }
 
 impl TableRun {
-    fn new(table: CopyTable, pieces: usize) -> Arc<TableRun> {
+    fn new(table: CopyTable, pieces: usize, counts: Counts) -> Arc<TableRun> {
         Arc::new(TableRun {
             table,
-            counts: Counts::default(),
+            counts,
             pieces_left: AtomicUsize::new(pieces),
             held: Mutex::new(None),
             given_up: AtomicBool::new(false),
@@ -66,7 +97,7 @@ impl TableRun {
         Event::Progress { subject: self.table.blue.plain(), rows, bytes, total_bytes, done }
     }
 
-    /// The moment of a table in pieces. The first piece to ask takes it and empties the table on green; the others wait.
+    /// The moment of a table cut by blocks. The first piece to ask takes it and empties the table on green; the others wait.
     pub(super) async fn held(&self, spec: &CopySpec, copier: &TableCopier) -> Result<Arc<HeldMoment>> {
         let mut held = self.held.lock().await;
         if let Some(held) = &*held {
@@ -78,12 +109,14 @@ impl TableRun {
         Ok(taken)
     }
 
-    /// A piece is on green; gives the moment of all when it was the last one, which is let go then.
-    pub(super) async fn piece_is_in(&self) -> LastPiece {
-        if self.pieces_left.fetch_sub(1, Ordering::AcqRel) > 1 {
-            return LastPiece::No;
-        }
-        LastPiece::Yes(self.held.lock().await.take())
+    /// A piece is on green; true when it was the last one.
+    pub(super) fn piece_is_in(&self) -> bool {
+        self.pieces_left.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Lets the moment of a table cut by blocks go, when all its pieces are in.
+    pub(super) async fn let_go(&self) -> Option<Arc<HeldMoment>> {
+        self.held.lock().await.take()
     }
 
     /// Whether another try at the table has taken the place of this one.
@@ -92,25 +125,19 @@ impl TableRun {
     }
 }
 
-/// Whether a piece was the last of its table.
-pub(super) enum LastPiece {
-    No,
-    /// With the moment of the pieces; a table copied whole has marked its own.
-    Yes(Option<Arc<HeldMoment>>),
-}
-
-/// A table, or a range of one table's blocks, for one worker.
+/// A part of a table for one worker.
 pub(super) struct Piece {
     pub(super) run: Arc<TableRun>,
-    /// `None` for the whole table.
-    pub(super) blocks: Option<Blocks>,
+    pub(super) part: Part,
     yields: u32,
     not_before: Instant,
-    /// Of all pieces of the table.
-    ranges: Arc<[Blocks]>,
 }
 
 impl Piece {
+    fn new(run: &Arc<TableRun>, part: Part) -> Piece {
+        Piece { run: run.clone(), part, yields: 0, not_before: Instant::now() }
+    }
+
     /// Whether it may be begun.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.not_before <= now
@@ -141,18 +168,29 @@ impl Piece {
         Ok(self.yields + 1)
     }
 
-    /// All pieces of its table anew, under another moment; none when another piece has seen to it already. What pieces of
-    /// the old try still do is not committed: the first new piece empties the table, and waits for their transactions.
+    /// All pieces of its table anew, as of another moment; none when another piece has seen to it already. What pieces of
+    /// the old try still do is not committed: the table is emptied first, which waits for their transactions.
     ///
     /// # Errors
     /// As [`Piece::put_off`].
-    pub(super) fn start_over(mut self) -> Result<Vec<Piece>> {
+    pub(super) async fn start_over(mut self, copier: &TableCopier, spec: &CopySpec) -> Result<Vec<Piece>> {
         if self.run.given_up.swap(true, Ordering::AcqRel) {
             return Ok(Vec::new());
         }
         self.put_off()?;
-        Ok(pieces_of(self.run.table.clone(), self.ranges, self.yields, self.not_before))
+        let mut pieces = pieces_of(self.run.table.clone(), Cutting::ByBlocks, copier, spec).await?;
+        for piece in &mut pieces {
+            (piece.yields, piece.not_before) = (self.yields, self.not_before);
+        }
+        Ok(pieces)
     }
+}
+
+/// Whether a table that is not cut by its key is cut by blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cutting {
+    ByBlocks,
+    Never,
 }
 
 /// The pieces of all tables, the biggest table's first. A table that would keep one worker busy while the others have gone
@@ -167,18 +205,46 @@ pub(super) async fn cut(mut tables: Vec<CopyTable>, spec: &CopySpec) -> Result<V
     let mut copier = None;
     let mut pieces = VecDeque::new();
     for table in tables {
-        let mut cuts = Vec::new();
-        if is_large(&table) {
-            let copier = match &copier {
-                Some(copier) => copier,
-                None => copier.insert(TableCopier::connect(spec).await?),
-            };
-            let blocks = copier.blocks(&table.blue).await.map_err(|error| name_table(error, &table.blue))?;
-            cuts = ranges(blocks, spec.workers as u64);
+        let cutting = if is_large(&table) { Cutting::ByBlocks } else { Cutting::Never };
+        if cutting == Cutting::Never && table.chunking == Chunking::No {
+            pieces.push_back(Piece::new(&TableRun::new(table, 1, Counts::default()), Part::Whole));
+            continue;
         }
-        pieces.extend(pieces_of(table, cuts.into(), 0, Instant::now()));
+        let copier = match &copier {
+            Some(copier) => copier,
+            None => copier.insert(TableCopier::connect(spec).await?),
+        };
+        let name = table.blue.clone();
+        pieces
+            .extend(pieces_of(table, cutting, copier, spec).await.map_err(|error| name_table(error, &name))?);
     }
     Ok(pieces)
+}
+
+async fn pieces_of(
+    table: CopyTable,
+    cutting: Cutting,
+    copier: &TableCopier,
+    spec: &CopySpec,
+) -> Result<Vec<Piece>> {
+    if let Some(cut) = chunk::cut(&table, copier, spec).await? {
+        let run = TableRun::new(table, cut.left.len(), Counts::from(cut.rows, cut.bytes));
+        if cut.left.is_empty() {
+            // An earlier try died between the last range and the mark.
+            copier.mark(&run, None, spec).await?;
+            spec.builds.is_whole(&run.table.green);
+        }
+        return Ok(cut.left.into_iter().map(|part| Piece::new(&run, part)).collect());
+    }
+    let mut cuts = Vec::new();
+    if cutting == Cutting::ByBlocks {
+        cuts = ranges(copier.blocks(&table.blue).await?, spec.workers as u64);
+    }
+    let run = TableRun::new(table, cuts.len().max(1), Counts::default());
+    if cuts.is_empty() {
+        return Ok(vec![Piece::new(&run, Part::Whole)]);
+    }
+    Ok(cuts.into_iter().map(|range| Piece::new(&run, Part::Blocks(range))).collect())
 }
 
 /// Cuts into equal ranges, the last without an end; nothing when there are fewer blocks than ranges.
@@ -188,16 +254,6 @@ fn ranges(blocks: u64, count: u64) -> Vec<Blocks> {
         return Vec::new();
     }
     (0..count).map(|at| (at * size, (at + 1 < count).then_some((at + 1) * size))).collect()
-}
-
-fn pieces_of(table: CopyTable, ranges: Arc<[Blocks]>, yields: u32, not_before: Instant) -> Vec<Piece> {
-    let run = TableRun::new(table, ranges.len().max(1));
-    let piece = |blocks| Piece { run: run.clone(), blocks, yields, not_before, ranges: ranges.clone() };
-    if ranges.is_empty() {
-        vec![piece(None)]
-    } else {
-        ranges.iter().map(|range| piece(Some(*range))).collect()
-    }
 }
 
 /// Says which table an error is of.

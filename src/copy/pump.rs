@@ -43,6 +43,11 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// Going on from an earlier try.
+    pub(super) fn from(rows: u64, bytes: u64) -> Counts {
+        Counts { rows: rows.into(), bytes: bytes.into() }
+    }
+
     /// Rows and bytes so far.
     pub(super) fn so_far(&self) -> (u64, u64) {
         (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
@@ -78,6 +83,11 @@ impl<'a> Meter<'a> {
             told: now,
             written: now,
         }
+    }
+
+    /// Rows and bytes of this piece so far.
+    pub(super) fn of_piece(&self) -> (u64, u64) {
+        (self.piece_rows, self.piece_bytes)
     }
 
     /// Takes back what this piece counted, when it is given up.

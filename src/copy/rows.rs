@@ -6,10 +6,11 @@
 
 use super::{
     builds::Builds,
+    chunk::Chunking,
     lease,
     ledger::Ledger,
     lock_watch::LockWatch,
-    piece::{self, LastPiece, Piece, Stage, name_table},
+    piece::{self, Part, Piece, Stage, name_table},
     table::TableCopier,
 };
 use crate::error::{Doing, Error, Kind, Result};
@@ -56,6 +57,8 @@ pub struct CopyTable {
     pub mapping: Option<Arc<Mapping>>,
     /// Heap and TOAST on blue, in bytes; the biggest is begun first.
     pub bytes: u64,
+    /// Whether it is copied in ranges of its key.
+    pub chunking: Chunking,
 }
 
 /// What was copied.
@@ -174,7 +177,7 @@ async fn take(shared: &Shared, copier: &TableCopier, mut piece: Piece) -> Result
             lock(&shared.waiting).push_back(piece);
         }
         Outcome::Rewritten => {
-            let pieces = piece.start_over()?;
+            let pieces = piece.start_over(copier, &shared.spec).await?;
             if !pieces.is_empty() {
                 shared.ears.tell(Event::Warning {
                     text: format!(
@@ -190,10 +193,18 @@ async fn take(shared: &Shared, copier: &TableCopier, mut piece: Piece) -> Result
 }
 
 async fn count_in(shared: &Shared, copier: &TableCopier, piece: &Piece) -> Result<()> {
-    let LastPiece::Yes(held) = piece.run.piece_is_in().await else { return Ok(()) };
-    if let Some(held) = held {
-        // A whole table is marked in the transaction that fills it; pieces have no transaction in common.
-        copier.mark(&piece.run, &held.moment, &shared.spec).await?;
+    if !piece.run.piece_is_in() {
+        return Ok(());
+    }
+    match piece.part {
+        // Marked in the transaction that filled it.
+        Part::Whole => {}
+        // Pieces have no transaction in common.
+        Part::Blocks(_) => {
+            let held = piece.run.let_go().await;
+            copier.mark(&piece.run, held.as_ref().map(|held| &held.moment), &shared.spec).await?;
+        }
+        Part::Keys(_) => copier.mark(&piece.run, None, &shared.spec).await?,
     }
     shared.ears.tell(piece.run.progress(Stage::Done));
     shared.spec.builds.is_whole(&piece.run.table.green);

@@ -8,13 +8,14 @@ use super::{
     ledger::{self, Ledger},
     lock_watch::LockWatch,
     moment::{HeldMoment, Moment},
-    piece::{Piece, TableRun},
+    piece::{Part, Piece, TableRun},
     pump::{Broken, Meter, pump},
     rows::{CopySpec, Outcome},
 };
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::Ears;
 use crate::pg::name::{Ident, TableName, literal};
+use futures_util::FutureExt;
 use mapped::Landed;
 use std::collections::HashMap;
 use tokio_postgres::{Client, error::SqlState};
@@ -51,6 +52,8 @@ impl From<Error> for Failure {
 struct Shape {
     kind: TableShape,
     rewritten: bool,
+    /// Its file; none when it has no rows of its own.
+    filenode: Option<String>,
     /// Type oid by column; `None` for a generated column.
     types: HashMap<String, Option<u32>>,
 }
@@ -95,9 +98,18 @@ impl TableCopier {
     /// Empties a table of green, in a transaction of its own.
     pub(super) async fn empty(&self, table: &TableName, epoch: i64) -> Result<()> {
         lease::begin(&self.green, epoch).await?;
-        let kind = describe(&self.green, "green", table).await?.kind;
-        truncate(&self.green, table, kind).await?;
+        empty(&self.green, table).await?;
         lease::commit(&self.green, "the empty table").await
+    }
+
+    /// The session on blue.
+    pub(super) fn blue(&self) -> &Client {
+        &self.blue
+    }
+
+    /// The session on green.
+    pub(super) fn green(&self) -> &Client {
+        &self.green
     }
 
     /// Copies a piece, or steps aside for somebody on blue; then nothing of it is on green.
@@ -111,9 +123,9 @@ impl TableCopier {
     ) -> Result<Outcome> {
         let mut meter = Meter::new(&piece.run, ledger, ears, self.green_pid);
         // Before it is under watch: the first piece of a table empties it on green, and may wait for that.
-        let held = match piece.blocks {
-            Some(_) => Some(piece.run.held(spec, self).await?),
-            None => None,
+        let held = match piece.part {
+            Part::Blocks(_) => Some(piece.run.held(spec, self).await?),
+            Part::Whole | Part::Keys(_) => None,
         };
         let watching = watch.watch(self.blue_pid)?;
         let result = self.try_copy(piece, spec, held.as_deref(), &mut meter).await;
@@ -135,11 +147,28 @@ impl TableCopier {
         Ok(outcome)
     }
 
-    /// Marks a table in pieces as whole, when all are committed.
-    pub(super) async fn mark(&self, run: &TableRun, moment: &Moment, spec: &CopySpec) -> Result<()> {
+    /// Marks a table in pieces as whole, when all are committed; without a moment when they have their own.
+    pub(super) async fn mark(&self, run: &TableRun, moment: Option<&Moment>, spec: &CopySpec) -> Result<()> {
         lease::begin(&self.green, spec.epoch).await?;
         ledger::mark_whole(&self.green, spec.attempt, &run.table.blue, run.counts.so_far(), moment).await?;
         lease::commit(&self.green, "the copy's ledger").await
+    }
+
+    /// Marks what has a moment of its own, in the transaction that fills it.
+    async fn mark_part(
+        &self,
+        piece: &Piece,
+        spec: &CopySpec,
+        counts: (u64, u64),
+        moment: &Moment,
+    ) -> Result<()> {
+        let table = &piece.run.table.blue;
+        match &piece.part {
+            Part::Keys(chunk) => {
+                ledger::mark_chunk(&self.green, spec.attempt, table, chunk.number, counts, moment).await
+            }
+            _ => ledger::mark_whole(&self.green, spec.attempt, table, counts, Some(moment)).await,
+        }
     }
 
     async fn try_copy(
@@ -152,7 +181,7 @@ impl TableCopier {
         let table = &piece.run.table;
         self.open_blue(&table.blue, held).await?;
         let blue = describe(&self.blue, "blue", &table.blue).await?;
-        if blue.rewritten {
+        if blue.rewritten || piece.part.is_of_another_file(&blue.filenode) {
             return Err(Failure::Rewritten);
         }
         let own_moment = match held {
@@ -161,7 +190,7 @@ impl TableCopier {
         };
         let green = describe(&self.green, "green", &table.green).await?;
         lease::begin(&self.green, spec.epoch).await?;
-        if held.is_none() {
+        if piece.part == Part::Whole {
             truncate(&self.green, &table.green, green.kind).await?;
         }
         let landed = match &table.mapping {
@@ -172,21 +201,15 @@ impl TableCopier {
             }
         };
         let (from, into) = match &landed {
-            Some(landed) => (landed.copy_out(&table.blue, piece.blocks), landed.copy_in()),
+            Some(landed) => (landed.copy_out(&table.blue, &piece.part), landed.copy_in()),
             None => straight(piece, &blue, &green)?,
         };
         let rows = self.pipe(&from, &into, meter).await?;
-        // Blue's lock and snapshot are let go before green commits.
-        self.blue
-            .batch_execute("commit")
-            .await
-            .doing(Kind::Server, || "blue's read cannot be ended".into())?;
         if let Some(landed) = landed {
             meter.settle(landed.write(&self.green, rows).await?);
         }
-        if let Some(moment) = own_moment {
-            let counts = piece.run.counts.so_far();
-            ledger::mark_whole(&self.green, spec.attempt, &table.blue, counts, &moment).await?;
+        if let Some(moment) = &own_moment {
+            self.mark_part(piece, spec, meter.of_piece(), moment).await?;
         }
         // Looked at while we hold green's table, which the next try must empty first: so either it sees us gone, or we see it.
         if piece.run.is_given_up() {
@@ -218,10 +241,16 @@ impl TableCopier {
             .map_err(|error| aside_or("it cannot be locked on blue", error))
     }
 
+    /// Moves the rows, and ends blue's transaction.
+    ///
+    /// Its COMMIT is sent behind the COPY at once: so lock and snapshot are let go when blue has sent its last row, though green
+    /// may have megabytes of them in front of it, and while it has, a session of blue's that is done cannot be cancelled.
     async fn pipe(&self, from: &str, into: &str, meter: &mut Meter<'_>) -> Result<u64, Failure> {
         let sink = self.green.copy_in(into).await.doing(Kind::Server, || "green refuses the copy".into())?;
         let out = self.blue.copy_out(from).await.map_err(|error| aside_or("blue refuses the copy", error))?;
-        pump(out, sink, meter).await.map_err(|broken| match broken {
+        let mut let_go = Box::pin(self.blue.batch_execute("commit"));
+        let at_once = (&mut let_go).now_or_never();
+        let rows = pump(out, sink, meter).await.map_err(|broken| match broken {
             Broken::Blue(error) => aside_or("blue ended the copy", error),
             Broken::Green(error) => {
                 Failure::Error(Error::new(Kind::Server, "green ended the copy").source(error))
@@ -234,7 +263,13 @@ impl TableCopier {
             Broken::Short => {
                 Failure::Error(Error::new(Kind::Bug, "green's copy ended before blue's, without an error"))
             }
-        })
+        })?;
+        let ended = match at_once {
+            Some(ended) => ended,
+            None => let_go.await,
+        };
+        ended.doing(Kind::Server, || "blue's read cannot be ended".into())?;
+        Ok(rows)
     }
 }
 
@@ -243,11 +278,11 @@ fn straight(piece: &Piece, blue: &Shape, green: &Shape) -> Result<(String, Strin
     let table = &piece.run.table;
     let format =
         format::choose(&blue.types_of(&table.columns, "blue")?, &green.types_of(&table.columns, "green")?);
-    let freeze = match (piece.blocks, green.kind) {
-        (None, TableShape::Plain) => Freeze::Yes,
+    let freeze = match (&piece.part, green.kind) {
+        (Part::Whole, TableShape::Plain) => Freeze::Yes,
         _ => Freeze::No,
     };
-    let from = format.copy_out(&table.blue, &table.columns, piece.blocks);
+    let from = format.copy_out(&table.blue, &table.columns, &piece.part);
     Ok((from, format.copy_in(&table.green, &table.columns, freeze)))
 }
 
@@ -262,6 +297,11 @@ fn aside_or(what: &str, error: tokio_postgres::Error) -> Failure {
 }
 
 /// Empties a table of green, in the transaction that is open.
+pub(super) async fn empty(green: &Client, table: &TableName) -> Result<()> {
+    let kind = describe(green, "green", table).await?.kind;
+    truncate(green, table, kind).await
+}
+
 async fn truncate(green: &Client, table: &TableName, kind: TableShape) -> Result<()> {
     // ONLY: children of plain inheritance have rows of their own.
     let only = if kind == TableShape::Partitioned { "" } else { "only " };
@@ -316,7 +356,7 @@ async fn describe(client: &Client, side: &str, table: &TableName) -> Result<Shap
             Some((name?, (!row.get::<_, bool>("generated")).then(|| row.get::<_, u32>("type_oid"))))
         })
         .collect();
-    Ok(Shape { kind, rewritten: first.get("rewritten"), types })
+    Ok(Shape { kind, rewritten: first.get("rewritten"), filenode: first.get("filenode"), types })
 }
 
 async fn pid(client: &Client) -> Result<i32> {

@@ -147,6 +147,8 @@ pub struct Replicate {
     /// Streams of rows at a time; by default as many as this machine has cores, at least 2 and at most 8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
+    /// Which tables are copied in ranges of their key, each whole by itself, so that a copy that is cut goes on in the middle of one.
+    pub chunks: Chunks,
     /// The most WAL we let our slot hold on blue; past it we drop the slot and stop: blue survives first.
     pub retained_wal_max: Size,
     /// Begin although blue's `max_slot_wal_keep_size` is unlimited: when migrate dies and nobody looks, blue's disk fills.
@@ -160,6 +162,7 @@ impl Default for Replicate {
             tables: TableSelection::default(),
             map: BTreeMap::new(),
             workers: None,
+            chunks: Chunks::default(),
             retained_wal_max: Size(20 << 30),
             allow_unbounded_wal: false,
         }
@@ -184,6 +187,35 @@ impl Replicate {
     /// Whether a table is carried to one of its own name and shape.
     pub fn writes_unmapped(&self, table: &TableName) -> bool {
         self.tables.selects(table) && !self.map.contains_key(table)
+    }
+}
+
+/// Which tables are copied in ranges of their key. It must be a primary key of one integer or uuid column, and nothing else
+/// of the table may be unique; a table's rows then
+/// come in the order of the key, and are not frozen, so smaller tables are better copied at once.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Chunks {
+    /// Patterns of tables that are, whatever their size.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<String>,
+    /// Larger tables are, when their key allows it.
+    pub above: Size,
+    /// How much of a table is copied at a time.
+    pub size: Size,
+}
+
+impl Default for Chunks {
+    fn default() -> Chunks {
+        Chunks { tables: Vec::new(), above: Size(64 << 30), size: Size(4 << 30) }
+    }
+}
+
+impl Chunks {
+    /// Whether the plan names a table.
+    pub fn names(&self, table: &TableName) -> bool {
+        let plain = table.plain();
+        self.tables.iter().any(|pattern| glob(pattern, &plain))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Notes, Standing, Step, StepId, mark, rebuild_objects, slot, world::World};
 use crate::copy::{
     builds::Builds,
+    chunk::Chunking,
     deferred, empty, ledger,
     rows::{self, CopySpec, CopyTable, CopyTotals},
 };
@@ -117,6 +118,12 @@ impl CopyRows {
 
     fn spec(&self, world: &World, workers: usize, builds: Arc<Builds>) -> CopySpec {
         let bytes = |name: &TableName| world.blue_facts.table(name).map_or(0, |table| table.heap_bytes);
+        let chunks = &world.plan.replicate.chunks;
+        let chunking = |name: &TableName| match bytes(name) > chunks.above.0 {
+            _ if chunks.names(name) => Chunking::Must(chunks.size.0),
+            true => Chunking::IfPossible(chunks.size.0),
+            false => Chunking::No,
+        };
         CopySpec {
             blue: world.blue_info.clone(),
             green: world.green_info.clone(),
@@ -129,6 +136,7 @@ impl CopyRows {
                     columns: table.columns.clone(),
                     mapping: table.mapping.clone(),
                     bytes: bytes(&table.blue),
+                    chunking: chunking(&table.blue),
                 })
                 .collect(),
             workers,

@@ -37,9 +37,13 @@ pub(super) async fn open(world: &World) -> Result<Lsn> {
     let mut client = world.client(Side::Green).await?;
     let tx = world.transaction(&mut client, "write down where following begins").await?;
     // What was copied before this slot lacks what was written between.
-    tx.execute("delete from migrate.copy_table where attempt = $1", &[&world.attempt.number])
-        .await
-        .doing(Kind::Server, doing)?;
+    tx.execute(
+        "with cut as (delete from migrate.copy_chunk where attempt = $1)
+         delete from migrate.copy_table where attempt = $1",
+        &[&world.attempt.number],
+    )
+    .await
+    .doing(Kind::Server, doing)?;
     tx.execute(
         include_str!("../../sql/replicate/begin_progress.sql"),
         &[&slot, &created.consistent_point.to_string()],

@@ -27,6 +27,15 @@ pub(super) const CHECKS: &[Check] = &[
         rule: identity::full_is_slow,
     },
     Check {
+        code: "NO_RANGES",
+        severity: Blocking,
+        concerns: BlueGreen,
+        looks_at: "A table that `replicate.chunks.tables` names is copied in ranges of its key, each as of a moment of its own.",
+        remedy: "leave it out of `replicate.chunks.tables`; it is then copied as of one moment",
+        source: "docs/decisions/0009-moments.md",
+        rule: identity::no_ranges,
+    },
+    Check {
         code: "UNLOGGED",
         severity: Blocking,
         concerns: BlueGreen,

@@ -1,6 +1,7 @@
 //! The landing of a mapped table's rows: blue's shape on green, for the length of one piece.
 
 use crate::copy::format::{self, Format, Freeze};
+use crate::copy::piece::Part;
 use crate::copy::rows::CopyTable;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::mapping::{Fitted, LANDED, Mapping, as_error};
@@ -54,9 +55,9 @@ impl Landed {
     }
 
     /// `COPY … TO STDOUT` of the columns that the mapping needs.
-    pub fn copy_out(&self, table: &TableName, blocks: Option<(u64, Option<u64>)>) -> String {
+    pub fn copy_out(&self, table: &TableName, part: &Part) -> String {
         let sources: Vec<Ident> = self.fitted.sources.iter().map(|source| source.name.clone()).collect();
-        self.format.copy_out(table, &sources, blocks)
+        self.format.copy_out(table, &sources, part)
     }
 
     /// `COPY … FROM STDIN` into the landing.

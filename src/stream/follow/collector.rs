@@ -91,28 +91,13 @@ impl<'m> Collector<'m> {
                 restart_identity,
             },
         };
-        match self.unseen(change) {
+        let change = match &self.perhaps_seen {
+            None => Some(change),
+            Some(transaction) => self.memory.seen.unseen(change, transaction)?,
+        };
+        match change {
             Some(change) => self.batch.add(change, bytes),
             None => Ok(()),
-        }
-    }
-
-    /// What of a change the copied rows do not have yet.
-    fn unseen(&self, change: Change) -> Option<Change> {
-        let Some(transaction) = &self.perhaps_seen else { return Some(change) };
-        let has_seen = |shape: &Shape| self.memory.seen.has(&shape.blue(), transaction);
-        match change {
-            Change::Insert { ref shape, .. }
-            | Change::Update { ref shape, .. }
-            | Change::Delete { ref shape, .. } => (!has_seen(shape)).then_some(change),
-            Change::Truncate { mut shapes, mut emptying, restart_identity } => {
-                let told = shapes.len();
-                shapes.retain(|shape| !has_seen(shape));
-                if shapes.len() < told {
-                    emptying = Emptying::Delete;
-                }
-                (!shapes.is_empty()).then_some(Change::Truncate { shapes, emptying, restart_identity })
-            }
         }
     }
 

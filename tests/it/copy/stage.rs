@@ -2,6 +2,7 @@
 
 use crate::support::Pair;
 use migrate::copy::builds::Builds;
+use migrate::copy::chunk::Chunking;
 use migrate::copy::pg_dump::{self, PgDump};
 use migrate::copy::rebuild::{self, Extent, RebuildSpec};
 use migrate::copy::rows::{self, CopySpec, CopyTable, CopyTotals};
@@ -75,7 +76,14 @@ impl Stage {
                 let name = TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
                 let columns = row.get::<_, Vec<String>>(3).into_iter().map(Ident::new).collect();
                 let bytes = u64::try_from(row.get::<_, i64>(2)).unwrap();
-                CopyTable { blue: name.clone(), green: name, columns, mapping: None, bytes }
+                CopyTable {
+                    blue: name.clone(),
+                    green: name,
+                    columns,
+                    mapping: None,
+                    bytes,
+                    chunking: Chunking::No,
+                }
             })
             .collect()
     }
@@ -124,6 +132,14 @@ impl Stage {
 pub fn in_pieces(mut spec: CopySpec, table: &str) -> CopySpec {
     for table in spec.tables.iter_mut().filter(|it| it.blue.name.as_str() == table) {
         table.bytes = 1 << 30;
+    }
+    spec
+}
+
+/// A spec in which a table of `public` is copied in a few ranges of its key.
+pub fn in_ranges(mut spec: CopySpec, table: &str) -> CopySpec {
+    for table in spec.tables.iter_mut().filter(|it| it.blue.name.as_str() == table) {
+        table.chunking = Chunking::Must(table.bytes / 8);
     }
     spec
 }
