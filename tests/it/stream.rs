@@ -10,7 +10,9 @@ pub(crate) use scene::{PATIENCE, Scene, followed};
 use crate::support::Pair;
 use migrate::error::Kind;
 use migrate::event::{Event, Listener};
+use migrate::pg::lsn::Lsn;
 use migrate::pg::name::TableName;
+use migrate::pg::replication::ReplicationConn;
 use migrate::stream::follow::Follower;
 use migrate::stream::progress;
 use std::sync::{Arc, Mutex};
@@ -203,6 +205,22 @@ async fn a_crash_of_green_loses_nothing_though_its_commits_are_asynchronous() {
     scene.assert_same().await;
     let applied = progress::read(&scene.green, "follow_slot").await.unwrap().unwrap();
     assert_eq!(applied.transactions, committed + 1);
+}
+
+#[tokio::test]
+async fn a_slot_that_another_session_still_reads_is_waited_for() {
+    let scene = Scene::set(Pair::fresh("in_use").await, BANK, &BANK_TABLES).await;
+    // As the session of a follower that died, which blue has not noticed yet.
+    let conn = ReplicationConn::connect(&scene.spec.blue, "stale").await.unwrap();
+    let publications = [scene.spec.publication.clone()];
+    let stale = conn.start(&scene.spec.slot, Lsn(0), &publications, 150_000).await.unwrap();
+    let follower = scene.follow();
+    scene.run("insert into entry values (1, 1, 1)").await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(follower.status().borrow().failed, None);
+    stale.finish().await.unwrap();
+    scene.drained(&follower, "end").await;
+    scene.assert_same().await;
 }
 
 #[tokio::test]
