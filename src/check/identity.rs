@@ -2,21 +2,42 @@
 
 use super::{Seen, view};
 use crate::{
-    facts::{Facts, Index, ReplicaIdentity, Table, TableKind},
+    facts::{Facts, Generated, Index, ReplicaIdentity, Table, TableKind},
     pg::name::Ident,
     plan::{ChangeOp, Plan},
 };
 
 pub(super) fn missing(plan: &Plan, facts: &Facts) -> Vec<Seen> {
     let Some(blue) = &facts.blue else { return Vec::new() };
+    let why = |table: &Table| match table.key() {
+        None => Some(why_no_key(table)),
+        Some(key) => generated_in_identity(table, &key).filter(|_| blue.major() >= REFUSES_GENERATED),
+    };
     view::with_rows(plan, blue)
-        .filter(|table| table.key().is_none())
-        .map(|table| Seen::blue(table.name.plain(), why_no_key(table)))
+        .filter_map(|table| {
+            let failure = "once published, every UPDATE and DELETE of it fails on blue";
+            Some(Seen::blue(table.name.plain(), format!("{}; {failure}", why(table)?)))
+        })
         .collect()
 }
 
+/// From this major on a server refuses changes of a table whose identity has columns that are not published.
+const REFUSES_GENERATED: u32 = 18;
+
+fn generated_in_identity(table: &Table, key: &[Ident]) -> Option<String> {
+    let whole = table.identity == ReplicaIdentity::Full;
+    let column = table
+        .columns
+        .iter()
+        .find(|column| column.generated != Generated::No && (whole || key.contains(&column.name)))?;
+    Some(format!(
+        "its replica identity has the generated column {}, which is not published",
+        column.name.as_str()
+    ))
+}
+
 fn why_no_key(table: &Table) -> String {
-    let why = match &table.identity {
+    match &table.identity {
         ReplicaIdentity::Nothing => "its replica identity is NOTHING".into(),
         ReplicaIdentity::Index(name) => match table.indexes.iter().find(|index| index.name == *name) {
             Some(index) if !index.valid => format!("its identity index {} is invalid", name.as_str()),
@@ -28,8 +49,7 @@ fn why_no_key(table: &Table) -> String {
             Some(_) => "its primary key is deferrable, which is no replica identity".into(),
             None => "it has no primary key".into(),
         },
-    };
-    format!("{why}; once published, every UPDATE and DELETE of it fails on blue")
+    }
 }
 
 fn full_without_key(table: &Table) -> bool {

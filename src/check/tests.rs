@@ -152,6 +152,12 @@ const TABLES: &[Spoiled] = &[
         c.token().identity = ReplicaIdentity::Index(Ident::new("token_pkey"));
         c.token().indexes[0].valid = false;
     }),
+    ("NO_IDENTITY", Case::good, |c| {
+        c.blue().version_num = 180_000;
+        c.green().version_num = 180_000;
+        c.token().identity = ReplicaIdentity::Full;
+        c.token().columns[1].generated = Generated::Stored;
+    }),
     ("FULL_IS_SLOW", Case::good, |c| {
         c.token().identity = ReplicaIdentity::Full;
         c.token().indexes.clear();

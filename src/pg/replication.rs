@@ -106,7 +106,7 @@ impl ReplicationConn {
             format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput (SNAPSHOT 'nothing')", Ident::new(name));
         let outcome = self.answer_within(&sql, deadline).await?;
         let rows = outcome.map_err(|error| {
-            match error.sqlstate() {
+            let refused = match error.sqlstate() {
                 Some("57014" | "55P03") => slot_waits(&self.info, name, deadline),
                 Some("42710") => Error::new(
                     Kind::Server,
@@ -118,8 +118,8 @@ impl ReplicationConn {
                         .hint("Raise max_replication_slots there, or drop a slot nobody uses.")
                 }
                 _ => self.failed(&format!("create replication slot `{name}`")),
-            }
-            .source(error)
+            };
+            error.under(refused)
         })?;
         let row = rows.first().map(Vec::as_slice).unwrap_or_default();
         match row.get(1).cloned().flatten().map(|lsn| lsn.parse()) {
@@ -157,7 +157,7 @@ impl ReplicationConn {
         match outcome {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if error.sqlstate() == Some("42704") => Ok(()),
-            Ok(Err(error)) => Err(self.failed(&format!("drop replication slot `{name}`")).source(error)),
+            Ok(Err(error)) => Err(error.under(self.failed(&format!("drop replication slot `{name}`")))),
             Err(_) => {
                 cancel(&self.info, self.backend.as_ref()).await?;
                 Err(Error::new(
@@ -214,7 +214,10 @@ impl ReplicationConn {
             .map_err(|_| connect::no_answer(&self.info))?;
         match started {
             Ok(()) => Ok(ReplicationStream::new(self.wire, self.info)),
-            Err(error) => Err(self.cannot_start(slot, &error).source(error)),
+            Err(error) => {
+                let refused = self.cannot_start(slot, &error);
+                Err(error.under(refused))
+            }
         }
     }
 
@@ -234,7 +237,7 @@ impl ReplicationConn {
     async fn command(&mut self, sql: &str, deadline: Duration) -> Result<Vec<Vec<Option<String>>>> {
         match tokio::time::timeout(deadline, self.wire.simple_query(sql)).await {
             Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(self.failed(&format!("run {sql}")).source(error)),
+            Ok(Err(error)) => Err(error.under(self.failed(&format!("run {sql}")))),
             Err(_) => Err(connect::no_answer(&self.info)),
         }
     }

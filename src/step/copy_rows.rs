@@ -77,11 +77,12 @@ impl Step<World> for CopyRows {
     async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
         world.prove_lease().await?;
         let consistent_point = slot::open(world).await?;
-        let (slot, retained_max_bytes) = (world.attempt.slot(), world.plan.replicate.retained_wal_max.0);
+        let (slot, publication) = (world.attempt.slot(), world.attempt.publication());
+        let retained_max_bytes = world.plan.replicate.retained_wal_max.0;
         let copied = tokio::select! {
             copied = self.copy(world) => copied?,
             // Nobody reads the slot yet, and blue must not pay for a copy that takes too long.
-            error = watch::guard(&world.blue_info, &slot, retained_max_bytes) => return Err(error),
+            error = watch::guard(&world.blue_info, &slot, &publication, retained_max_bytes) => return Err(error),
         };
         mark::set(world, MARK).await?;
         let CopyTotals { tables, rows, bytes } = copied;

@@ -35,10 +35,12 @@ use tokio_postgres::{Client, Statement};
 const DISTRUST_MAX_BATCHES: u32 = 64;
 
 /// A session on green writes by key, thousands of rows at once: plans that read whole tables are never meant, and a
-/// penalty for one must not have it compiled. Fixed, since a landing table has no statistics to decide by.
+/// penalty for one must not have it compiled. Fixed, since a landing table has no statistics to decide by. The last line
+/// is against defaults of a role or a database: an array's NULL is one, and xml may be a fragment, as blue wrote them.
 const SETTINGS: &str = "set session_replication_role = replica; set synchronous_commit = off; set lock_timeout = '30s'; \
      set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_material = off; \
-     set enable_bitmapscan = off; set jit = off; set plan_cache_mode = force_generic_plan";
+     set enable_bitmapscan = off; set jit = off; set plan_cache_mode = force_generic_plan; \
+     set default_transaction_read_only = off; set array_nulls = on; set xmloption = content";
 
 /// What a connection to green shares with the follower.
 #[derive(Clone)]

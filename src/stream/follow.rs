@@ -341,8 +341,12 @@ async fn run(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>) {
             patience = trouble::Patience::default();
         }
         let said = error.chain().join(": ");
+        if wishes.borrow().stop && trouble::may_pass(&error) {
+            tracing::warn!("following was interrupted when it was told to stop: {said}");
+            return;
+        }
         match patience.next_wait().filter(|_| trouble::may_pass(&error)) {
-            Some(wait) if !wishes.borrow().stop => {
+            Some(wait) => {
                 shared.warn(format!(
                     "following is interrupted, trying again in {} ms: {said}",
                     wait.as_millis()
@@ -350,7 +354,7 @@ async fn run(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>) {
                 // A request to stop ends the wait; the next session obeys it.
                 let _ = tokio::time::timeout(wait, wishes.wait_for(|wish| wish.stop)).await;
             }
-            _ => {
+            None => {
                 *lock(&shared.failure) = Some(error);
                 shared.status.send_modify(|status| status.failed = Some(said));
                 return;

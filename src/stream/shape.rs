@@ -32,6 +32,10 @@ pub(super) struct Shape {
     pub green: TableName,
     /// For each of blue's columns.
     pub targets: Vec<Target>,
+    /// For each of blue's columns, unless a mapping computes green's.
+    pub types: Vec<GreenType>,
+    /// Columns that green does not share with blue and does not compute.
+    pub own: Vec<Ident>,
     pub locate: Locate,
     /// Why rows must be written one by one, in order, if they must.
     pub only_row_by_row: Option<&'static str>,
@@ -50,6 +54,18 @@ pub(super) enum Target {
     Unwritten,
     /// GENERATED ALWAYS AS IDENTITY: an insert overrides it, an update cannot and checks that it keeps its value.
     IdentityAlways,
+}
+
+/// What a statement must know of the type of green's column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct GreenType {
+    /// The operator of the type's own equality: with an empty search path `=` is another one, or none, for a type of an
+    /// extension, and no index serves that.
+    pub equals: String,
+    /// The type under a domain, which takes a null where the domain would not.
+    pub under_domain: Option<String>,
+    /// The type, when it is a composite one, whose equality takes any record: a parameter must say which.
+    pub composite: Option<String>,
 }
 
 /// How the one row that an update or delete means is found.
@@ -107,14 +123,17 @@ impl Shape {
         }
         let fires = fires(client, &green).await?;
         let mut targets = Vec::with_capacity(relation.columns.len());
+        let mut types = Vec::with_capacity(relation.columns.len());
         for column in &relation.columns {
-            let Some(row) = found.iter().find(|row| row.get::<_, &str>(0) == column.name) else {
+            let Some(row) = found.iter().find(|row| row.get::<_, Option<&str>>(0) == Some(&column.name))
+            else {
                 return Err(Error::new(
                     Kind::Gate,
                     format!("{} on green has no column `{}`, which blue's has", green.plain(), column.name),
                 )
                 .hint("Blue was altered after the copy. Take that back, or `migrate rollback --all` and start again with `migrate replicate`."));
             };
+            types.push(GreenType { equals: row.get(3), under_domain: row.get(4), composite: row.get(5) });
             targets.push(match (row.get(1), row.get(2)) {
                 (true, _) => Target::Unwritten,
                 (false, true) => Target::IdentityAlways,
@@ -128,9 +147,15 @@ impl Shape {
             _ => None,
         };
         let is_blues = |name: &str| relation.columns.iter().any(|column| column.name == name);
-        let moves_whole = targets.iter().all(|target| *target == Target::Write)
-            && found.iter().all(|row| row.get(1) || is_blues(row.get(0)));
-        Ok(Shape { relation, green, targets, locate, only_row_by_row, moves_whole, mapped: None })
+        let own: Vec<Ident> = found
+            .iter()
+            .filter_map(|row| {
+                row.get::<_, Option<&str>>(0).filter(|name| !row.get::<_, bool>(1) && !is_blues(name))
+            })
+            .map(Ident::new)
+            .collect();
+        let moves_whole = own.is_empty() && targets.iter().all(|target| *target == Target::Write);
+        Ok(Shape { relation, green, targets, types, own, locate, only_row_by_row, moves_whole, mapped: None })
     }
 
     /// The columns that tell a row apart; none when no key does.
@@ -144,6 +169,11 @@ impl Shape {
     /// Columns of blue that are sent to green.
     pub fn written(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.targets.len()).filter(|at| self.targets[*at] != Target::Unwritten)
+    }
+
+    /// The equality of a column.
+    pub fn equals(&self, at: usize) -> &str {
+        self.types.get(at).map_or("=", |of| of.equals.as_str())
     }
 
     /// The name of a column, on both sides.
@@ -195,6 +225,42 @@ impl Shape {
         written
     }
 
+    /// What an update is that changes a column of GENERATED ALWAYS AS IDENTITY, which no UPDATE may set: the row goes and
+    /// comes again, with what it had in the cells that were not sent and in green's own columns.
+    pub fn replace(&self, unchanged: &[bool]) -> Written {
+        let mut written = Written { sql: String::new(), parameters: Vec::new() };
+        let (mut columns, mut values) = (Vec::new(), Vec::new());
+        for at in self.written() {
+            let column = self.column(at);
+            values.push(if unchanged[at] { format!("gone.{column}") } else { written.take(From::New(at)) });
+            columns.push(column.to_string());
+        }
+        for own in &self.own {
+            columns.push(own.to_string());
+            values.push(format!("gone.{own}"));
+        }
+        let place = self.place(&mut written, &[]);
+        written.sql = format!(
+            "with gone as (delete from {green} where {place} returning *) \
+             insert into {green} ({}) overriding system value select {} from gone",
+            columns.join(", "),
+            values.join(", "),
+            green = self.green,
+        );
+        written
+    }
+
+    /// Whether a change gives a column of GENERATED ALWAYS AS IDENTITY another value, as far as blue tells.
+    pub fn changes_identity(&self, before: &Tuple, new: &Tuple) -> bool {
+        let changes = |at: usize| match (before.0.get(at), new.0.get(at)) {
+            (Some(Cell::Text(before)), Some(Cell::Text(new))) => before != new,
+            _ => false,
+        };
+        let identity =
+            |at: &usize| self.targets[*at] == Target::IdentityAlways && self.relation.columns[*at].is_key;
+        self.mapped.is_none() && (0..self.targets.len()).filter(identity).any(changes)
+    }
+
     /// A delete.
     pub fn delete(&self) -> Written {
         if let Some(mapped) = &self.mapped {
@@ -213,7 +279,9 @@ impl Shape {
             Locate::Key(key) => {
                 for at in key {
                     let parameter = written.take(From::Old(*at));
-                    conditions.push(format!("{} = {parameter}", self.column(*at)));
+                    let composite = self.types.get(*at).and_then(|of| of.composite.as_ref());
+                    let cast = composite.map_or_else(String::new, |of| format!("::{of}"));
+                    conditions.push(format!("{} {} {parameter}{cast}", self.column(*at), self.equals(*at)));
                 }
                 conditions.extend_from_slice(further);
                 conditions.join(" and ")
@@ -222,12 +290,17 @@ impl Shape {
                 for at in self.written() {
                     let (column, parameter) = (self.column(at), written.take(From::Old(at)));
                     // By the text the type itself writes, which is what blue sent: not every type has an equality, and
-                    // a cast to text is another thing (char(n), boolean).
+                    // a cast to text is another thing (char(n), boolean). Byte by byte, whatever the column's collation
+                    // holds to be equal; and a composite of nulls `is null`, but is not one.
                     conditions.push(format!(
-                        "case when {column} is null then {parameter}::text is null else pg_catalog.format('%s', {column}) = {parameter}::text end"
+                        "case when {column} is not distinct from null then {parameter}::text is null else pg_catalog.format('%s', {column}) collate pg_catalog.\"C\" = {parameter}::text end"
                     ));
                 }
                 conditions.extend_from_slice(further);
+                if conditions.is_empty() {
+                    // Without a column to write, any row is the one.
+                    conditions.push("true".to_owned());
+                }
                 // tableoid, too, since a ctid is unique in one partition only.
                 format!(
                     "(tableoid, ctid) = (select tableoid, ctid from {} where {} limit 1)",
@@ -306,6 +379,8 @@ mod tests {
             relation,
             green: TableName::new("s", "t"),
             targets: columns.iter().map(|(_, _, target)| *target).collect(),
+            types: Vec::new(),
+            own: Vec::new(),
             only_row_by_row: None,
             moves_whole: true,
             mapped: None,
@@ -335,6 +410,12 @@ mod tests {
         let nothing = shape.update(&[false, true, true, true]);
         assert_eq!(nothing.sql, r#"select from "s"."t" where "id" = $2 and "id" = $1 for no key update"#);
         assert_eq!(shape.delete().sql, r#"delete from "s"."t" where "id" = $1"#);
+        let replace = shape.replace(&[false, false, false, true]);
+        assert_eq!(
+            replace.sql,
+            r#"with gone as (delete from "s"."t" where "id" = $3 returning *) insert into "s"."t" ("id", "a", "b") overriding system value select $1, $2, gone."b" from gone"#
+        );
+        assert_eq!(replace.parameters, [From::New(0), From::New(1), From::Old(0)]);
     }
 
     #[test]

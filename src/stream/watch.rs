@@ -18,16 +18,16 @@ const DROP_ATTEMPTS: usize = 20;
 const GUARD_EVERY: Duration = Duration::from_secs(1);
 
 /// Watches a slot that nobody reads yet, while rows are copied. Ends only when there is nothing left to copy for: the slot
-/// held more of blue's WAL than `retained_max_bytes`, and was dropped, or is gone. A blue that does not answer ends the
+/// held more of blue's WAL than `retained_max_bytes`, and was dropped, or is gone, or its publication leaves out changes. A blue that does not answer ends the
 /// copy by itself.
-pub async fn guard(blue: &ConnInfo, slot: &str, retained_max_bytes: u64) -> Error {
+pub async fn guard(blue: &ConnInfo, slot: &str, publication: &str, retained_max_bytes: u64) -> Error {
     let mut watch = None;
     loop {
         tokio::time::sleep(GUARD_EVERY).await;
         let looked = async {
             let watch = match &watch {
                 Some(watch) => watch,
-                None => watch.insert(SlotWatch::connect(blue, slot).await?),
+                None => watch.insert(SlotWatch::connect(blue, slot, publication).await?),
             };
             let state = watch.look().await?;
             Ok::<_, Error>(match state.retained_bytes > retained_max_bytes {
@@ -51,6 +51,7 @@ pub async fn guard(blue: &ConnInfo, slot: &str, retained_max_bytes: u64) -> Erro
 pub(super) struct SlotWatch {
     client: Client,
     slot: String,
+    publication: String,
     pub server_version_num: i32,
 }
 
@@ -66,22 +67,28 @@ pub(super) struct SlotState {
 }
 
 impl SlotWatch {
-    pub async fn connect(blue: &ConnInfo, slot: &str) -> Result<SlotWatch> {
+    pub async fn connect(blue: &ConnInfo, slot: &str, publication: &str) -> Result<SlotWatch> {
         let client = connect::connect(blue, "watch").await?;
         let row = client
             .query_one("select current_setting('server_version_num')::int", &[])
             .await
             .doing(Kind::Server, || format!("cannot read the version of {}", blue.label()))?;
-        Ok(SlotWatch { client, slot: slot.to_owned(), server_version_num: row.get(0) })
+        Ok(SlotWatch {
+            client,
+            slot: slot.to_owned(),
+            publication: publication.to_owned(),
+            server_version_num: row.get(0),
+        })
     }
 
     /// Looks.
     ///
     /// # Errors
-    /// [`Kind::Gate`] when the slot is missing or lost.
+    /// [`Kind::Gate`] when the slot is missing or lost, or blue leaves out changes.
     pub async fn look(&self) -> Result<SlotState> {
         let looked = async {
-            self.client.query_opt(include_str!("../../sql/stream/read_slot.sql"), &[&self.slot]).await
+            let sql = include_str!("../../sql/stream/read_slot.sql");
+            self.client.query_opt(sql, &[&self.slot, &self.publication]).await
         };
         let row = tokio::time::timeout(LOOK_TIMEOUT, looked)
             .await
@@ -100,6 +107,16 @@ impl SlotWatch {
                 format!("replication slot `{}` is lost: blue removed WAL it needed", self.slot),
             )
             .hint("Raise max_slot_wal_keep_size on blue, and start again from a fresh copy."));
+        }
+        let wrong = match row.get(5) {
+            Some(true) => None,
+            Some(false) => Some("does not publish every kind of change any more"),
+            None => Some("does not exist on blue"),
+        };
+        if let Some(wrong) = wrong {
+            return Err(Error::new(Kind::Gate, format!("publication `{}` {wrong}", self.publication)).hint(
+                "Changes that it left out are lost to the stream: `migrate rollback --all`, and start from a fresh copy.",
+            ));
         }
         let retained_bytes = u64::try_from(row.get::<_, i64>(2)).unwrap_or_default();
         Ok(SlotState {

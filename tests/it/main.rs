@@ -20,6 +20,7 @@ mod plan_directory;
 mod plan_errors;
 mod plan_pages;
 mod rehearse;
+mod replication;
 mod revocation;
 mod route;
 mod statements;

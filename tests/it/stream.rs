@@ -1,111 +1,22 @@
 //! Following blue on green: every kind of change, exactly once, through every kind of interruption.
 
 mod mapped;
+mod scene;
 mod sets;
+mod subscription;
+
+pub(crate) use scene::{PATIENCE, Scene, followed};
 
 use crate::support::Pair;
-use migrate::error::{Error, Kind};
-use migrate::event::{Deaf, Event, Listener};
-use migrate::pg::conninfo::ConnInfo;
-use migrate::pg::name::{Ident, TableName};
+use migrate::error::Kind;
+use migrate::event::{Event, Listener};
+use migrate::pg::lsn::Lsn;
+use migrate::pg::name::TableName;
 use migrate::pg::replication::ReplicationConn;
-use migrate::stream::follow::{FollowSpec, FollowTable, Follower};
+use migrate::stream::follow::Follower;
 use migrate::stream::progress;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio_postgres::Client;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Blue with a publication and a slot, green with the same tables, and what to follow.
-struct Scene {
-    pair: Pair,
-    blue: Client,
-    green: Client,
-    spec: FollowSpec,
-}
-
-impl Scene {
-    /// `tables` are the public tables to follow, each with its key.
-    async fn set(pair: Pair, ddl: &str, tables: &[(&str, &[&str])]) -> Scene {
-        let (blue, green) = (pair.blue().await, pair.green().await);
-        blue.batch_execute(ddl).await.unwrap();
-        green.batch_execute(ddl).await.unwrap();
-        green.batch_execute(include_str!("../../sql/state/create_blue.sql")).await.unwrap();
-        green.batch_execute(include_str!("../../sql/state/create_green.sql")).await.unwrap();
-        green.batch_execute("insert into migrate.lease (epoch, holder) values (7, 'test')").await.unwrap();
-        let names: Vec<_> = tables.iter().map(|(name, _)| format!("public.{name}")).collect();
-        blue.batch_execute(&format!("create publication follow_pub for table {}", names.join(", ")))
-            .await
-            .unwrap();
-        let (blue_info, green_info) =
-            (ConnInfo::parse(&pair.blue_url()).unwrap(), ConnInfo::parse(&pair.green_url()).unwrap());
-        let mut conn = ReplicationConn::connect(&blue_info, "slot").await.unwrap();
-        let slot = conn.create_slot("follow_slot", PATIENCE).await.unwrap();
-        let begin =
-            "insert into migrate.progress (slot, commit_lsn) values ('follow_slot', $1::text::pg_lsn)";
-        green.execute(begin, &[&slot.consistent_point.to_string()]).await.unwrap();
-        let follow = |(name, key): &(&str, &[&str])| FollowTable {
-            blue: TableName::new("public", *name),
-            green: TableName::new("public", *name),
-            key: key.iter().map(|column| Ident::new(*column)).collect(),
-            mapping: None,
-        };
-        let spec = FollowSpec {
-            blue: blue_info,
-            green: green_info,
-            slot: "follow_slot".into(),
-            publication: "follow_pub".into(),
-            attempt: 1,
-            epoch: 7,
-            tables: tables.iter().map(follow).collect(),
-            dirty_keys: 10,
-            retained_wal_max_bytes: 1 << 30,
-        };
-        Scene { pair, blue, green, spec }
-    }
-
-    fn follow(&self) -> Follower {
-        Follower::start(self.spec.clone(), Arc::new(Deaf))
-    }
-
-    async fn run(&self, sql: &str) {
-        self.blue.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-    }
-
-    /// Everything blue has committed so far is durable on green.
-    async fn drained(&self, follower: &Follower, marker: &str) {
-        self.run(&format!("select pg_logical_emit_message(true, 'migrate', '{marker}')")).await;
-        follower
-            .wait_for_marker(marker, PATIENCE)
-            .await
-            .unwrap_or_else(|error| panic!("{:?}", error.chain()));
-    }
-
-    async fn assert_same(&self) {
-        for table in &self.spec.tables {
-            let sql = format!(
-                "select coalesce(string_agg(t::text, E'\\n' order by t::text), '') from {} t",
-                table.blue
-            );
-            let blue: String = self.blue.query_one(&sql, &[]).await.unwrap().get(0);
-            let green: String = self.green.query_one(&sql, &[]).await.unwrap().get(0);
-            assert_eq!(blue, green, "{} differs", table.blue.plain());
-        }
-    }
-
-    /// What a follower fails with.
-    async fn failure(&self) -> Error {
-        let follower = self.follow();
-        tokio::time::timeout(PATIENCE, follower.wait_failed()).await.expect("the follower fails")
-    }
-
-    async fn confirmed(&self) -> String {
-        let sql =
-            "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = 'follow_slot'";
-        self.blue.query_one(sql, &[]).await.unwrap().get(0)
-    }
-}
 
 const EVERY_KIND: &str = r"
     create type public.mood as enum ('sad', 'ok');
@@ -294,6 +205,22 @@ async fn a_crash_of_green_loses_nothing_though_its_commits_are_asynchronous() {
     scene.assert_same().await;
     let applied = progress::read(&scene.green, "follow_slot").await.unwrap().unwrap();
     assert_eq!(applied.transactions, committed + 1);
+}
+
+#[tokio::test]
+async fn a_slot_that_another_session_still_reads_is_waited_for() {
+    let scene = Scene::set(Pair::fresh("in_use").await, BANK, &BANK_TABLES).await;
+    // As the session of a follower that died, which blue has not noticed yet.
+    let conn = ReplicationConn::connect(&scene.spec.blue, "stale").await.unwrap();
+    let publications = [scene.spec.publication.clone()];
+    let stale = conn.start(&scene.spec.slot, Lsn(0), &publications, 150_000).await.unwrap();
+    let follower = scene.follow();
+    scene.run("insert into entry values (1, 1, 1)").await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(follower.status().borrow().failed, None);
+    stale.finish().await.unwrap();
+    scene.drained(&follower, "end").await;
+    scene.assert_same().await;
 }
 
 #[tokio::test]

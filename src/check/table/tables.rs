@@ -13,7 +13,7 @@ pub(super) const CHECKS: &[Check] = &[
         severity: Blocking,
         concerns: BlueGreen,
         looks_at: "Every selected table needs a key in its WAL. Once published without one, every UPDATE and DELETE of it fails on blue.",
-        remedy: "add a primary key, or `alter table … replica identity using index …` (unique, not deferrable, all NOT NULL), or `replica identity full`",
+        remedy: "add a primary key, or `alter table … replica identity using index …` (unique, not deferrable, all NOT NULL), or `replica identity full`; on 18 none of its columns may be generated",
         source: "hazards A1.1, A1.2",
         rule: identity::missing,
     },

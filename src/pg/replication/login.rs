@@ -51,7 +51,8 @@ fn explain(info: &ConnInfo, refusal: Refusal) -> (Error, bool) {
     match refusal {
         Refusal::Raw(error) => {
             let again = error.sqlstate().is_none_or(|code| code == "28000");
-            (connect::explain_refusal(info, error.sqlstate(), false).source(error), again)
+            let refused = connect::explain_refusal(info, error.sqlstate(), false);
+            (error.under(refused), again)
         }
         Refusal::MissingPassword => (connect::explain_refusal(info, None, true), false),
         Refusal::Unacceptable(why) => (

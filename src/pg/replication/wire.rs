@@ -1,5 +1,6 @@
 //! Frames of the protocol: reading without copying, simple queries, errors.
 
+use crate::error::Error;
 use crate::pg::transport::Transport;
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::frontend;
@@ -40,6 +41,15 @@ pub(super) enum Raw {
 }
 
 impl Raw {
+    /// Makes it the cause of an error: what is inside of it, since whoever looks through causes for one of those types
+    /// does not know this one, and a transparent error hides what it holds.
+    pub fn under(self, error: Error) -> Error {
+        match self {
+            Raw::Io(cause) => error.source(cause),
+            Raw::Server(cause) => error.source(cause),
+        }
+    }
+
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Raw::Io(_) => None,

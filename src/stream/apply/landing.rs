@@ -75,8 +75,12 @@ impl Landings {
         let sql = match &shape.mapped {
             Some(mapped) => landed_map::create(&name, mapped),
             None => {
-                let columns: Vec<_> =
-                    shape.written().map(|at| format!(", {} as c{at}", shape.column(at))).collect();
+                let column = |at: usize| {
+                    let under = shape.types.get(at).and_then(|of| of.under_domain.as_ref());
+                    let cast = under.map_or_else(String::new, |under| format!("::{under}"));
+                    format!(", {}{cast} as c{at}", shape.column(at))
+                };
+                let columns: Vec<_> = shape.written().map(column).collect();
                 format!(
                     "create temporary table {name} on commit delete rows as select 0::int2 as way{} from {} with no data",
                     columns.concat(),
@@ -131,8 +135,11 @@ impl Landing {
         if let Some(mapped) = &shape.mapped {
             return landed_map::sql(&self.name, mapped, statement, |number| self.unchanged(number));
         }
-        let found: Vec<_> =
-            shape.key().iter().map(|at| format!("t.{} = l.c{at}", shape.column(*at))).collect();
+        let found: Vec<_> = shape
+            .key()
+            .iter()
+            .map(|at| format!("t.{} {} l.c{at}", shape.column(*at), shape.equals(*at)))
+            .collect();
         let found = found.join(" and ");
         let (green, landing) = (&shape.green, &self.name);
         Some(match statement {

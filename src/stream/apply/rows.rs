@@ -5,7 +5,7 @@ use super::pending::{About, Pending, Row};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::stream::change::{Change, Emptying};
 use crate::stream::pgoutput::{Cell, OldTuple, Tuple};
-use crate::stream::shape::{From, Shape};
+use crate::stream::shape::{From, Shape, Written};
 use bytes::{Bytes, BytesMut};
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub(super) enum StatementKey {
     Insert(usize),
     /// By the columns whose new cell was not sent.
     Update(Vec<bool>),
+    /// An update that only a delete and an insert can do; by the same.
+    Replace(Vec<bool>),
     Delete,
 }
 
@@ -145,7 +147,11 @@ impl Writer {
     /// `before` tells the row apart.
     pub(super) async fn update_row(&mut self, shape: &Arc<Shape>, before: &Tuple, new: &Tuple) -> Result<()> {
         let unchanged: Vec<bool> = new.0.iter().map(|cell| *cell == Cell::Unchanged).collect();
-        let prepared = self.prepared(shape, StatementKey::Update(unchanged)).await?;
+        let key = match shape.changes_identity(before, new) {
+            true => StatementKey::Replace(unchanged),
+            false => StatementKey::Update(unchanged),
+        };
+        let prepared = self.prepared(shape, key).await?;
         let values = values(&prepared.parameters, before, new)?;
         self.execute(prepared, values, About::Update(row(shape, before))).await
     }
@@ -189,16 +195,11 @@ impl Writer {
         if let Some(prepared) = self.statements.get(&id) {
             return Ok(Arc::clone(prepared));
         }
-        let (sql, parameters) = match &id.1 {
-            StatementKey::Insert(rows) => (shape.insert(*rows), Vec::new()),
-            StatementKey::Update(unchanged) => {
-                let written = shape.update(unchanged);
-                (written.sql, written.parameters)
-            }
-            StatementKey::Delete => {
-                let written = shape.delete();
-                (written.sql, written.parameters)
-            }
+        let Written { sql, parameters } = match &id.1 {
+            StatementKey::Insert(rows) => Written { sql: shape.insert(*rows), parameters: Vec::new() },
+            StatementKey::Update(unchanged) => shape.update(unchanged),
+            StatementKey::Replace(unchanged) => shape.replace(unchanged),
+            StatementKey::Delete => shape.delete(),
         };
         match self.client.prepare(&sql).await {
             Ok(statement) => {

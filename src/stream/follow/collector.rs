@@ -113,6 +113,13 @@ impl<'m> Collector<'m> {
                  or undo the change on blue before any row is written with it.",
             ));
         }
+        let anew = |known: &Arc<Shape>| {
+            known.relation.schema == relation.schema && known.relation.name == relation.name
+        };
+        if self.memory.shapes.values().any(anew) {
+            return Err(Error::new(Kind::Gate, format!("{} was made anew on blue", blue.plain()))
+                .hint("Green has the rows of the one before. `migrate rollback --all`, and start from a fresh copy."));
+        }
         let Some(table) = self.memory.tables.iter().find(|table| table.blue == blue).cloned() else {
             return Err(Error::new(Kind::Gate, format!("blue sends changes of {}, which is not in the plan", blue.plain()))
                 .hint("It was added to the publication, or renamed, or is a new partition. Start from a fresh copy."));

@@ -41,7 +41,7 @@ pub(super) async fn run(
     blue: &mut Option<Identity>,
 ) -> Result<()> {
     let spec = &shared.spec;
-    let watch = SlotWatch::connect(&spec.blue, &spec.slot).await?;
+    let watch = SlotWatch::connect(&spec.blue, &spec.slot, &spec.publication).await?;
     let state = watch.look().await?;
     let mut writer = Writer::connect(&spec.green, &spec.slot, spec.epoch, ledger.clone()).await?;
     let progress = check_progress(shared, writer.read_progress().await?, &state)?;

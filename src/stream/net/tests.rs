@@ -22,6 +22,8 @@ fn shape(locate: Locate) -> Arc<Shape> {
         },
         green: TableName::new("s", "t"),
         targets: vec![Target::Write; COLUMNS.len()],
+        types: Vec::new(),
+        own: Vec::new(),
         locate,
         only_row_by_row: None,
         moves_whole: true,

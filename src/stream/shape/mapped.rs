@@ -43,6 +43,8 @@ pub(super) async fn resolve(
     Ok(Shape {
         green: table.green.clone(),
         targets: (0..relation.columns.len()).map(target).collect(),
+        types: Vec::new(),
+        own: Vec::new(),
         locate,
         only_row_by_row: fires.then_some(super::FIRES),
         moves_whole: fitted.covers_green && fitted.outputs.iter().all(|output| !output.identity_always),
