@@ -1,6 +1,7 @@
--- copy/cancel_blockers: cancels those of our backends for whose lock somebody has waited longer than a second.
+-- copy/cancel_blockers: stops those of our backends for whose lock somebody has waited longer than a second. One that waits for
+--   us to take its rows does not see that it is cancelled, so it is ended.
 -- params:  $1 pids of our copying backends int[]
--- returns: pid int of each that was cancelled
+-- returns: pid int of each that was stopped
 -- majors:  15-18
 select ours.pid
   from (select distinct blocker as pid
@@ -9,4 +10,5 @@ select ours.pid
          where not waiter.granted
            and waiter.waitstart < clock_timestamp() - interval '1 second'
            and blocker = any ($1)) as ours
- where pg_cancel_backend(ours.pid)
+  join pg_stat_activity as activity on activity.pid = ours.pid
+ where case when activity.wait_event = 'ClientWrite' then pg_terminate_backend(ours.pid) else pg_cancel_backend(ours.pid) end

@@ -53,6 +53,8 @@ create table if not exists migrate.copy_table (
     -- over what the snapshot saw.
     xids       text,
     seen_lsn   pg_lsn,
+    -- From the first byte to the last, of the try that ended it.
+    took_ms    bigint,
     changed_at timestamptz not null default clock_timestamp(),
     primary key (attempt, table_name)
 );

@@ -44,6 +44,14 @@ fn render(report: &Report) -> String {
     if let Some(copy) = &report.copy {
         line("copied", format!("{} tables, {} rows, {}", copy.tables, copy.rows, numbers::bytes(copy.bytes)));
     }
+    for table in &report.tables {
+        let rate = match table.seconds > 0.0 {
+            true => format!(", {}", numbers::rate(table.bytes as f64 / table.seconds)),
+            false => String::new(),
+        };
+        let size = numbers::bytes(table.bytes);
+        line("", format!("{}: {} rows, {size}, {:.1} s{rate}", table.table, table.rows, table.seconds));
+    }
     if let Some(fence) = &report.fence {
         line(
             "fence",

@@ -3,6 +3,7 @@
 use super::{
     lease,
     moment::Moment,
+    piece::TableRun,
     rows::{CopySpec, CopyTotals},
 };
 use crate::engine::journal::lease_lost;
@@ -125,13 +126,14 @@ pub async fn list_whole(green: &Client, attempt: i32) -> Result<BTreeSet<String>
 pub(super) async fn mark_whole(
     green: &Client,
     attempt: i32,
-    table: &TableName,
-    (rows, bytes): (u64, u64),
+    run: &TableRun,
     moment: Option<&Moment>,
 ) -> Result<()> {
     let (xids, seen_lsn) = (moment.map(|moment| &moment.xids), moment.map(|moment| &moment.seen_lsn));
-    let values: [&(dyn ToSql + Sync); 6] =
-        [&attempt, &table.plain(), &clamp(rows), &clamp(bytes), &xids, &seen_lsn];
+    let (rows, bytes) = run.counts.so_far();
+    let took_ms = u64::try_from(run.counts.took().as_millis()).unwrap_or(u64::MAX);
+    let values: [&(dyn ToSql + Sync); 7] =
+        [&attempt, &run.table.blue.plain(), &clamp(rows), &clamp(bytes), &xids, &seen_lsn, &clamp(took_ms)];
     green
         .execute(MARK_TABLE, &values)
         .await

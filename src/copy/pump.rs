@@ -7,6 +7,7 @@ use crate::event::Ears;
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use std::pin::pin;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -40,12 +41,18 @@ pub(super) enum Broken {
 pub(super) struct Counts {
     rows: AtomicU64,
     bytes: AtomicU64,
+    begun: OnceLock<Instant>,
 }
 
 impl Counts {
     /// Going on from an earlier try.
     pub(super) fn from(rows: u64, bytes: u64) -> Counts {
-        Counts { rows: rows.into(), bytes: bytes.into() }
+        Counts { rows: rows.into(), bytes: bytes.into(), begun: OnceLock::new() }
+    }
+
+    /// How long ago the first piece began.
+    pub(super) fn took(&self) -> Duration {
+        self.begun.get().map_or(Duration::ZERO, Instant::elapsed)
     }
 
     /// Rows and bytes so far.
@@ -72,6 +79,7 @@ pub(super) struct Meter<'a> {
 impl<'a> Meter<'a> {
     pub(super) fn new(run: &'a TableRun, ledger: &'a Ledger, ears: &'a Ears, green_pid: i32) -> Meter<'a> {
         let now = Instant::now();
+        run.counts.begun.get_or_init(|| now);
         Meter {
             run,
             ledger,

@@ -154,15 +154,15 @@ fn refuse_unfit(spec: &CopySpec) -> Result<()> {
 
 /// Takes pieces until none is left.
 async fn work(shared: Arc<Shared>) -> Result<()> {
-    let copier = TableCopier::connect(&shared.spec).await?;
+    let mut copier = TableCopier::connect(&shared.spec).await?;
     while let Some(piece) = next_piece(&shared).await {
         let table = piece.run.table.blue.clone();
-        take(&shared, &copier, piece).await.map_err(|error| name_table(error, &table))?;
+        take(&shared, &mut copier, piece).await.map_err(|error| name_table(error, &table))?;
     }
     Ok(())
 }
 
-async fn take(shared: &Shared, copier: &TableCopier, mut piece: Piece) -> Result<()> {
+async fn take(shared: &Shared, copier: &mut TableCopier, mut piece: Piece) -> Result<()> {
     let outcome = copier.copy(&piece, &shared.spec, &shared.ledger, &shared.watch, &shared.ears).await?;
     let table = piece.run.table.blue.plain();
     match outcome {
@@ -171,7 +171,7 @@ async fn take(shared: &Shared, copier: &TableCopier, mut piece: Piece) -> Result
             let next_try = piece.put_off()?;
             shared.ears.tell(Event::Warning {
                 text: format!(
-                    "{table}: a session on blue waits for its lock, so we stepped aside and begin it again (try {next_try})"
+                    "{table}: a session on blue waits for its lock, or ours was ended there, so we begin it again (try {next_try})"
                 ),
             });
             lock(&shared.waiting).push_back(piece);

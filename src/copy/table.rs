@@ -114,7 +114,7 @@ impl TableCopier {
 
     /// Copies a piece, or steps aside for somebody on blue; then nothing of it is on green.
     pub(super) async fn copy(
-        &self,
+        &mut self,
         piece: &Piece,
         spec: &CopySpec,
         ledger: &Ledger,
@@ -138,19 +138,25 @@ impl TableCopier {
             Err(Failure::GivenUp) => Outcome::GivenUp,
         };
         meter.take_back();
-        for (client, side) in [(&self.blue, "blue"), (&self.green, "green")] {
-            client
-                .batch_execute("rollback")
-                .await
-                .doing(Kind::Server, || format!("a copy cannot be rolled back on {side}"))?;
-        }
+        self.roll_back(spec).await?;
         Ok(outcome)
+    }
+
+    /// Takes a try back on both sides. Blue's session may have been ended, for somebody who waited for its lock.
+    async fn roll_back(&mut self, spec: &CopySpec) -> Result<()> {
+        let refused = |side: &str| format!("a copy cannot be rolled back on {side}");
+        self.green.batch_execute("rollback").await.doing(Kind::Server, || refused("green"))?;
+        if self.blue.batch_execute("rollback").await.is_err() {
+            self.blue = lease::session(&spec.blue, "copy", spec.epoch).await?;
+            self.blue_pid = pid(&self.blue).await?;
+        }
+        Ok(())
     }
 
     /// Marks a table in pieces as whole, when all are committed; without a moment when they have their own.
     pub(super) async fn mark(&self, run: &TableRun, moment: Option<&Moment>, spec: &CopySpec) -> Result<()> {
         lease::begin(&self.green, spec.epoch).await?;
-        ledger::mark_whole(&self.green, spec.attempt, &run.table.blue, run.counts.so_far(), moment).await?;
+        ledger::mark_whole(&self.green, spec.attempt, run, moment).await?;
         lease::commit(&self.green, "the copy's ledger").await
     }
 
@@ -162,12 +168,13 @@ impl TableCopier {
         counts: (u64, u64),
         moment: &Moment,
     ) -> Result<()> {
-        let table = &piece.run.table.blue;
+        let run = &piece.run;
         match &piece.part {
             Part::Keys(chunk) => {
+                let table = &run.table.blue;
                 ledger::mark_chunk(&self.green, spec.attempt, table, chunk.number, counts, moment).await
             }
-            _ => ledger::mark_whole(&self.green, spec.attempt, table, counts, Some(moment)).await,
+            _ => ledger::mark_whole(&self.green, spec.attempt, run, Some(moment)).await,
         }
     }
 
@@ -286,12 +293,16 @@ fn straight(piece: &Piece, blue: &Shape, green: &Shape) -> Result<(String, Strin
     Ok((from, format.copy_in(&table.green, &table.columns, freeze)))
 }
 
-/// A cancelled statement or a lock that was not to be had is no failure of the copy.
+/// What blue says of a statement that was cancelled, a session that was ended and a lock that was not to be had.
+const ASIDE: [SqlState; 3] =
+    [SqlState::QUERY_CANCELED, SqlState::ADMIN_SHUTDOWN, SqlState::LOCK_NOT_AVAILABLE];
+
+/// Stepping aside is no failure of the copy.
 fn aside_or(what: &str, error: tokio_postgres::Error) -> Failure {
     match error.code() {
-        Some(code) if *code == SqlState::QUERY_CANCELED || *code == SqlState::LOCK_NOT_AVAILABLE => {
-            Failure::Aside
-        }
+        Some(code) if ASIDE.contains(code) => Failure::Aside,
+        // A session that is ended while it waits for us to take its rows has no way to say so.
+        None if error.is_closed() => Failure::Aside,
         _ => Failure::Error(Error::new(Kind::Server, what).source(error)),
     }
 }

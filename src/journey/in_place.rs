@@ -148,6 +148,7 @@ async fn report_of(client: &Client, plan: &Plan, pin: &InPlacePin) -> Result<Rep
         fingerprint: pin.fingerprint.clone(),
         blue_version: version.unsigned_abs(),
         copy: None,
+        tables: Vec::new(),
         fence: None,
         held_ms: None,
         revocations: None,

@@ -13,6 +13,7 @@ use crate::step::{
     resume_clients,
 };
 use serde::Serialize;
+use std::time::Duration;
 use tokio_postgres::Client;
 
 /// What happened in an attempt.
@@ -26,8 +27,10 @@ pub struct Report {
     pub fingerprint: String,
     /// Blue's server version, as `server_version_num`.
     pub blue_version: u32,
-    /// Tables carried.
+    /// What was copied, in all.
     pub copy: Option<Copied>,
+    /// Each table that was copied, the biggest first.
+    pub tables: Vec<CopiedTable>,
     /// The fence: where it stands in blue's WAL, and what it took.
     pub fence: Option<Fenced>,
     /// How long clients were held, from PAUSE to RESUME, in milliseconds.
@@ -36,6 +39,19 @@ pub struct Report {
     pub revocations: Option<RevocationTotals>,
     /// Every entry of the journal, oldest first.
     pub journal: Vec<Line>,
+}
+
+/// A table that was copied.
+#[derive(Debug, Clone, Serialize)]
+pub struct CopiedTable {
+    /// Its name on blue.
+    pub table: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its bytes in COPY's format.
+    pub bytes: u64,
+    /// From its first byte to its last, in the try that ended it.
+    pub seconds: f64,
 }
 
 /// One entry of the journal.
@@ -91,11 +107,29 @@ pub async fn read(green: &Client, blue: Option<&Client>, plan: &Plan, pin: &Pin)
         fingerprint: pin.fingerprint.clone(),
         blue_version: pin.blue_facts.version_num,
         copy: notes.get(&copy_rows::id()),
+        tables: copied_tables(green, pin.attempt).await?,
         fence: notes.get(&fence_blue::id()),
         held_ms: held_ms(&notes, &resume_clients::id()),
         revocations,
         journal: lines(green, pin.attempt).await?,
     })
+}
+
+async fn copied_tables(green: &Client, attempt: i32) -> Result<Vec<CopiedTable>> {
+    let rows = green
+        .query(include_str!("../../sql/journey/list_copied.sql"), &[&attempt])
+        .await
+        .doing(Kind::Server, || "cannot read the copy's ledger".into())?;
+    let count = |row: &tokio_postgres::Row, column: &str| {
+        u64::try_from(row.get::<_, i64>(column)).unwrap_or_default()
+    };
+    let table = |row: &tokio_postgres::Row| CopiedTable {
+        table: row.get("table_name"),
+        rows: count(row, "rows"),
+        bytes: count(row, "bytes"),
+        seconds: Duration::from_millis(count(row, "took_ms")).as_secs_f64(),
+    };
+    Ok(rows.iter().map(table).collect())
 }
 
 /// Every entry of an attempt's journal, oldest first.
