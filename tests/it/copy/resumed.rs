@@ -1,16 +1,18 @@
 //! A copy that is cut and goes on, under writers: tables of different moments become one database again.
 
-use super::stage::{ATTEMPT, EPOCH, Notebook, Stage, deaf, in_pieces, in_ranges};
+use super::stage::{ATTEMPT, EPOCH, Notebook, SLOW, SLOW_DOWN, Stage, deaf, in_pieces, in_ranges};
+use crate::support::Pair;
 use migrate::copy::{empty, ledger, rows};
 use migrate::event::{Deaf, Event};
 use migrate::pg::name::Ident;
 use migrate::pg::replication::ReplicationConn;
+use migrate::plan::Side;
 use migrate::stream::follow::{FollowSpec, FollowTable, Follower};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -284,4 +286,40 @@ async fn a_table_in_ranges_goes_on_after_the_last_whole_one_unless_it_was_rewrit
 
     let error = rows::copy(in_ranges(stage.spec().await, "other"), deaf()).await.unwrap_err();
     assert_eq!(error.what, "public.other: it cannot be copied in ranges of its key");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_goes_on_after_either_server_was_killed() {
+    let mut stage = Stage::on(Pair::of_own_servers("copy_killed", 15, 18).await).await;
+    stage.blue.batch_execute(SLOW).await.unwrap();
+    for table in ["a", "b", "c"] {
+        let sql = format!(
+            "create table public.{table} (id int primary key); insert into public.{table} select generate_series(1, 1000)"
+        );
+        stage.blue.batch_execute(&sql).await.unwrap();
+    }
+    stage.clone_schema().await.unwrap();
+    stage.green.batch_execute(SLOW_DOWN).await.unwrap();
+    for side in [Side::Blue, Side::Green, Side::Blue] {
+        let running = tokio::spawn(rows::copy(stage.spec().await, deaf()));
+        let begun = Instant::now();
+        while ledger::list_whole(&stage.green, ATTEMPT).await.unwrap().len() < 3 {
+            assert!(begun.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        match side {
+            Side::Blue => stage.pair.kill_blue(),
+            Side::Green => stage.pair.kill_green(),
+        }
+        let outcome = tokio::time::timeout(PATIENCE, running).await.expect("it notices");
+        outcome.unwrap().unwrap_err();
+        match side {
+            Side::Blue => stage.pair.restart_blue().await,
+            Side::Green => stage.pair.restart_green().await,
+        }
+        stage.connect_again().await;
+    }
+    stage.green.batch_execute("drop trigger sleep on public.slow").await.unwrap();
+    assert_eq!(rows::copy(stage.spec().await, deaf()).await.unwrap().rows, 6000);
+    assert_eq!(stage.digests(&stage.blue).await, stage.digests(&stage.green).await);
 }

@@ -36,7 +36,16 @@ pub struct Stage {
 
 impl Stage {
     pub async fn set(name: &str) -> Stage {
-        let pair = Pair::fresh(name).await;
+        Stage::on(Pair::fresh(name).await).await
+    }
+
+    /// After a server was killed and started again.
+    pub async fn connect_again(&mut self) {
+        self.blue = connect(&self.blue_info, "test").await.unwrap();
+        self.green = connect(&self.green_info, "test").await.unwrap();
+    }
+
+    pub async fn on(pair: Pair) -> Stage {
         let blue_info = ConnInfo::parse(&pair.blue_url()).unwrap();
         let green_info = ConnInfo::parse(&pair.green_url()).unwrap();
         let blue = connect(&blue_info, "test").await.unwrap();
