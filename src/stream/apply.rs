@@ -83,6 +83,8 @@ pub(super) struct Writer {
     inserts: Option<InsertRun>,
     open: Option<Open>,
     synchronous: bool,
+    /// Answers do not belong to their statements any more: nothing else can be done on this connection.
+    spent: bool,
     /// Batches still to be written row by row, and how many the last failure cost.
     distrust: u32,
     distrust_last: u32,
@@ -119,6 +121,7 @@ impl Writer {
             inserts: None,
             open: None,
             synchronous: false,
+            spent: false,
             distrust: 0,
             distrust_last: 0,
         })
@@ -246,7 +249,7 @@ impl Writer {
             Err(error) => error,
         };
         // A row that is missing has a name only in exact order, and may be exempt; a refusal may be one of the order.
-        if !matches!(error.kind, Kind::Server | Kind::Gate) || self.client.is_closed() {
+        if !matches!(error.kind, Kind::Server | Kind::Gate) || self.spent || self.client.is_closed() {
             return Err(error);
         }
         tracing::info!(why = %error.chain().join(": "), changes = changes.len(), "a batch is written again, row by row");

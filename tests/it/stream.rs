@@ -218,6 +218,9 @@ async fn a_slot_that_another_session_still_reads_is_waited_for() {
     scene.run("insert into entry values (1, 1, 1)").await;
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(follower.status().borrow().failed, None);
+    // One that is told to stop before it got so far has not failed either.
+    let stopped = scene.follow().stop(PATIENCE).await;
+    assert!(stopped.is_ok(), "{stopped:?}");
     stale.finish().await.unwrap();
     scene.drained(&follower, "end").await;
     scene.assert_same().await;

@@ -277,12 +277,19 @@ pub(super) struct RowStream {
 }
 
 impl RowStream {
+    /// Begins one. When green refuses that, the connection is of no use any more: the client library ends a COPY that
+    /// never began with a message of its own, and takes the answer to it for the answer to the next statement. So
+    /// whatever was sent before must have gone well.
     pub async fn open(writer: &mut Writer, statement: &Statement, shape: &Shape) -> Result<RowStream> {
+        writer.pipeline.first_failure().await?;
         match in_time(writer.client.copy_in(statement), shape).await {
             Ok(sink) => {
                 Ok(RowStream { sink: Box::pin(sink), piece: BytesMut::with_capacity(PIECE_BYTES + 4096) })
             }
-            Err(error) => writer.pipeline.first_failure().await.and(Err(error)),
+            Err(error) => {
+                writer.spent = true;
+                Err(error)
+            }
         }
     }
 

@@ -6,8 +6,24 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 use std::fmt::Write as _;
 
-/// Numbers that values are made of: few, so that keys meet again and again.
-const NUMBERS: i64 = 60;
+/// What the transactions of a trial are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Everything, on few rows, so that keys meet again and again.
+    Anything,
+    /// What has a net effect, on more rows, so that backlogs are written in sets.
+    Sets,
+}
+
+impl Style {
+    /// Numbers that values are made of.
+    fn numbers(self) -> i64 {
+        match self {
+            Style::Anything => 60,
+            Style::Sets => 400,
+        }
+    }
+}
 
 /// Rows of a large transaction: more than a batch holds, so that it is written in parts.
 const LARGE_ROWS: i64 = 42_000;
@@ -15,12 +31,13 @@ const LARGE_ROWS: i64 = 42_000;
 /// Draws transactions; large ones never use a number twice.
 pub struct Historian {
     pub random: StdRng,
+    style: Style,
     large: i64,
 }
 
 impl Historian {
-    pub fn new(random: StdRng) -> Historian {
-        Historian { random, large: 1_000_000 }
+    pub fn new(random: StdRng, style: Style) -> Historian {
+        Historian { random, style, large: 1_000_000 }
     }
 
     /// A transaction, as one text.
@@ -76,7 +93,7 @@ impl Historian {
     }
 
     fn number(&mut self) -> String {
-        format!("({})", self.random.random_range(1..=NUMBERS))
+        format!("({})", self.random.random_range(1..=self.style.numbers()))
     }
 
     /// Names and values of a row made of a number.
@@ -104,6 +121,7 @@ impl Historian {
         let name = &table.name;
         let kinds = if table.identity == Identity::InsertOnly { 4 } else { 14 };
         let change = match self.random.random_range(0..kinds) {
+            0 | 1 if self.style == Style::Sets => self.crowd(table),
             0..=2 => {
                 let mut all = String::new();
                 for _ in 0..self.random.random_range(1..=6) {
@@ -116,7 +134,9 @@ impl Historian {
                 }
                 all
             }
-            3 if self.random.random_ratio(1, 8) => format!("truncate public.{name} restart identity;"),
+            3 if self.style == Style::Anything && self.random.random_ratio(1, 8) => {
+                format!("truncate public.{name} restart identity;")
+            }
             3 => String::new(),
             4 => self.swap(table),
             5 | 6 => {
@@ -127,6 +147,22 @@ impl Historian {
             _ => self.update(table),
         };
         if change.is_empty() { "select 1;".into() } else { change }
+    }
+
+    /// Rows next to each other, as many as are not there yet, or none.
+    fn crowd(&mut self, table: &Table) -> String {
+        let from = self.random.random_range(1..=self.style.numbers());
+        let to = from + self.random.random_range(20..=150);
+        let (names, values) = self.row(table, "(n)");
+        let insert = format!(
+            "insert into public.{} ({names}) overriding system value select {values} from generate_series({from}, {to}) n",
+            table.name
+        );
+        match table.slot {
+            // No conflict can be left to such a constraint.
+            Slot::Deferrable => unless_taken(&insert),
+            Slot::None | Slot::Unique => format!("{insert} on conflict do nothing;"),
+        }
     }
 
     fn update(&mut self, table: &Table) -> String {
@@ -162,7 +198,8 @@ impl Historian {
 
     /// Unique values change places, under a constraint that looks after each row or at the end of a statement.
     fn swap(&mut self, table: &Table) -> String {
-        let (one, other) = (self.random.random_range(1..=NUMBERS), self.random.random_range(1..=NUMBERS));
+        let numbers = self.style.numbers();
+        let (one, other) = (self.random.random_range(1..=numbers), self.random.random_range(1..=numbers));
         let name = &table.name;
         match table.slot {
             Slot::None => String::new(),

@@ -1,5 +1,6 @@
 //! Random tables: what their columns are, and what tells their rows apart.
 
+use super::history::Style;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
@@ -131,11 +132,15 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn draw(random: &mut StdRng, name: &str, blue_major: u32) -> Table {
+    pub fn draw(random: &mut StdRng, name: &str, blue_major: u32, style: Style) -> Table {
         use Identity::{Always, Composite, Full, FullKey, Index, InsertOnly, Key};
-        let identity = *[Key, Key, Key, Always, Composite, Composite, FullKey, Full, Index, InsertOnly]
-            .choose(random)
-            .expect("one of them");
+        let identities: &[Identity] = match style {
+            Style::Anything => {
+                &[Key, Key, Key, Always, Composite, Composite, FullKey, Full, Index, InsertOnly]
+            }
+            Style::Sets => &[Key, Key, Key, Composite, FullKey, Index],
+        };
+        let identity = *identities.choose(random).expect("one of them");
         let telling: Vec<Kind> = KINDS.into_iter().filter(|kind| kind.tells).collect();
         let keys = match identity {
             Key | Always | FullKey | Index => 1,

@@ -1,6 +1,6 @@
 //! A trial: tables drawn by a seed, transactions on them, and followers that come to their end.
 
-use super::history::{Historian, draw_length};
+use super::history::{Historian, Style, draw_length};
 use super::tables::{self, Identity, Table};
 use crate::stream::{PATIENCE, Scene, followed};
 use crate::support::Pair;
@@ -65,12 +65,13 @@ impl Ground {
         // Shown when anything fails.
         eprintln!("trial of seed {seed} on {blue} and {green}");
         let mut random = StdRng::seed_from_u64(seed);
+        let style = if random.random() { Style::Anything } else { Style::Sets };
         let count = random.random_range(2..=5);
         let tables: Vec<Table> =
-            (0..count).map(|at| Table::draw(&mut random, &format!("r{seed}_{at}"), blue)).collect();
+            (0..count).map(|at| Table::draw(&mut random, &format!("r{seed}_{at}"), blue, style)).collect();
         self.make(seed, &tables).await;
         let mut chance = StdRng::seed_from_u64(seed ^ u64::MAX);
-        let mut historian = Historian::new(random);
+        let mut historian = Historian::new(random, style);
         let rounds = historian.random.random_range(2..=3);
         for round in 0..rounds {
             let mut history: Vec<String> =
@@ -92,7 +93,7 @@ impl Ground {
         self.remove(&tables).await;
         self.sum.trials += 1;
         println!(
-            "proof: {blue} to {green}, equal | seed {seed} | {count} tables, {rounds} catch-ups | {:.1} s",
+            "proof: {blue} to {green}, equal | seed {seed} | {style:?}: {count} tables, {rounds} catch-ups | {:.1} s",
             began.elapsed().as_secs_f64()
         );
     }

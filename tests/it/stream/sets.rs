@@ -153,6 +153,19 @@ async fn a_swap_under_a_unique_constraint_is_replayed_in_blues_order() {
 }
 
 #[tokio::test]
+async fn a_refusal_before_rows_are_streamed_into_another_table_is_replayed_too() {
+    let scene = with_crowd("swap_first").await;
+    scene
+        .run(
+            "begin; update item set slot = -1 where id = 1; update item set slot = 1 where id = 2; update item set slot = 2 where id = 1;
+            insert into pair select 'b' || n, 'b', n from generate_series(1, 200) n; update always set x = x + 1; commit",
+        )
+        .await;
+    let status = caught_up(&scene).await;
+    assert_eq!(status.replayed, 1, "{status:?}");
+}
+
+#[tokio::test]
 async fn a_key_changed_with_its_toast_value_not_sent_is_written_in_exact_order() {
     let scene = with_crowd("toast_key").await;
     scene

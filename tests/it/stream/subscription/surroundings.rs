@@ -167,7 +167,7 @@ async fn a_role_without_superuser_writes_what_it_may_and_no_more() {
         .green
         .batch_execute(&format!(
             "create role {role} login password 'limited'; grant set on parameter session_replication_role to {role};
-            grant usage on schema migrate, public to {role}; grant select, update on migrate.lease, migrate.progress to {role};
+            grant usage on schema migrate, public to {role}; grant select on all tables in schema migrate to {role}; grant update on migrate.lease, migrate.progress to {role};
             grant select, insert, update, delete, truncate on public.may, public.policed to {role};
             alter table public.policed enable row level security"
         ))
