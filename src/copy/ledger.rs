@@ -51,6 +51,9 @@ impl Ledger {
             .await
             .doing(Kind::Deadline, || {
                 "a session of an earlier copy has not ended on green within 60 s".into()
+            })
+            .map_err(|error| {
+                error.hint("look in green's pg_stat_activity for sessions of `migrate`; end them, then replicate again")
             })?;
         let names: Vec<String> = spec.tables.iter().map(|table| table.blue.plain()).collect();
         client

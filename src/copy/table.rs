@@ -235,11 +235,8 @@ impl TableCopier {
         self.blue
             .batch_execute(&format!("begin isolation level repeatable read read only{import}"))
             .await
-            .map_err(|error| {
-                Error::new(Kind::Connect, "blue does not begin to read")
-                    .hint("replicate again: tables that are whole stay")
-                    .source(error)
-            })?;
+            // A cancel that was meant for the statement before may strike here.
+            .map_err(|error| aside_or("blue does not begin to read", error))?;
         self.blue
             .batch_execute(&format!(
                 "set local lock_timeout = '5s'; lock table only {table} in access share mode"
@@ -303,7 +300,11 @@ fn aside_or(what: &str, error: tokio_postgres::Error) -> Failure {
         Some(code) if ASIDE.contains(code) => Failure::Aside,
         // A session that is ended while it waits for us to take its rows has no way to say so.
         None if error.is_closed() => Failure::Aside,
-        _ => Failure::Error(Error::new(Kind::Server, what).source(error)),
+        _ => Failure::Error(
+            Error::new(Kind::Server, what)
+                .hint("see to the cause, then replicate again: tables that are whole stay")
+                .source(error),
+        ),
     }
 }
 

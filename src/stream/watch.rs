@@ -17,9 +17,9 @@ const DROP_ATTEMPTS: usize = 20;
 /// How often a slot is looked at that nobody reads yet.
 const GUARD_EVERY: Duration = Duration::from_secs(1);
 
-/// Watches a slot that nobody reads yet, while rows are copied. Ends only when there is nothing left to copy for: the slot
-/// held more of blue's WAL than `retained_max_bytes`, and was dropped, or is gone, or its publication leaves out changes. A blue that does not answer ends the
-/// copy by itself.
+/// Watches a slot that nobody reads yet, while rows are copied. Ends only when there is nothing left to copy for: the slot held
+/// more of blue's WAL than `retained_max_bytes`, and was dropped; or it is gone; or its publication leaves out changes. A blue
+/// that does not answer ends the copy by itself.
 pub async fn guard(blue: &ConnInfo, slot: &str, publication: &str, retained_max_bytes: u64) -> Error {
     let mut watch = None;
     loop {
