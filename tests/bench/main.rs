@@ -1,4 +1,4 @@
-//! What `scripts/bench copy` and `scripts/bench follow` measure: us and our peers on one piece of work, in turns.
+//! What `scripts/bench copy`, `follow` and `steady` measure: us and our peers on one piece of work, in turns.
 
 #[allow(dead_code, unused_imports, reason = "shared with the tests, which use other parts")]
 #[path = "../it/support/mod.rs"]
@@ -20,12 +20,20 @@ struct Options {
     only: Option<String>,
     rows: Option<u64>,
     json: Option<String>,
+    /// Who takes part; everybody when empty.
+    who: Vec<String>,
+}
+
+impl Options {
+    fn takes_part(&self, name: &str) -> bool {
+        self.who.is_empty() || self.who.iter().any(|who| who == name)
+    }
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let (what, rest) = args.split_first().context("say what to measure: copy or follow")?;
+    let (what, rest) = args.split_first().context("say what to measure: copy, follow or steady")?;
     if what == "consume" {
         return follow::consume(rest).await;
     }
@@ -38,7 +46,7 @@ async fn main() -> Result<()> {
 }
 
 fn read(args: &[String]) -> Result<Options> {
-    let mut options = Options { pairs: 5, only: None, rows: None, json: None };
+    let mut options = Options { pairs: 5, only: None, rows: None, json: None, who: Vec::new() };
     let mut args = args.iter();
     while let Some(name) = args.next() {
         let Some(value) = args.next() else { bail!("{name} needs a value") };
@@ -47,7 +55,8 @@ fn read(args: &[String]) -> Result<Options> {
             "--rows" => options.rows = Some(value.parse()?),
             "--only" => options.only = Some(value.clone()),
             "--json" => options.json = Some(value.clone()),
-            _ => bail!("unknown option {name}; there are --pairs, --only, --rows and --json"),
+            "--who" => options.who = value.split(',').map(str::to_owned).collect(),
+            _ => bail!("unknown option {name}; there are --pairs, --only, --rows, --json and --who"),
         }
     }
     if options.pairs == 0 || options.rows.is_some_and(|rows| rows < 100) {
@@ -57,10 +66,15 @@ fn read(args: &[String]) -> Result<Options> {
 }
 
 async fn run(what: &str, options: &Options) -> Result<()> {
+    if what == "steady" {
+        let text = follow::measure_steady(options).await?;
+        println!("{text}");
+        return keep(text.lines().filter(|line| line.starts_with('{')), options);
+    }
     let names: Vec<&str> = match what {
         "copy" => copy::WORKS.iter().map(|work| work.name).collect(),
         "follow" => follow::WORKS.iter().map(|work| work.name).collect(),
-        _ => bail!("{what} cannot be measured; say copy or follow"),
+        _ => bail!("{what} cannot be measured; say copy, follow or steady"),
     };
     let wanted = |at: &usize| options.only.as_deref().is_none_or(|only| only == names[*at]);
     let works: Vec<usize> = (0..names.len()).filter(wanted).collect();
@@ -79,8 +93,15 @@ async fn run(what: &str, options: &Options) -> Result<()> {
 
 fn tell(report: &Report, options: &Options) -> Result<()> {
     println!("{}\n{}", report.table(), report.json());
-    if let Some(path) = &options.json {
-        writeln!(std::fs::File::options().create(true).append(true).open(path)?, "{}", report.json())?;
+    keep([report.json().as_str()].into_iter(), options)
+}
+
+/// Appends lines of JSON to the file that was asked for.
+fn keep<'a>(lines: impl Iterator<Item = &'a str>, options: &Options) -> Result<()> {
+    let Some(path) = &options.json else { return Ok(()) };
+    let mut file = std::fs::File::options().create(true).append(true).open(path)?;
+    for line in lines {
+        writeln!(file, "{line}")?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::work::Work;
 use crate::report::Run;
-use crate::servers::{Clocks, DATABASE, Servers, running_seconds};
+use crate::servers::{Clocks, DATABASE, EMPTY, Servers, running_seconds};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -130,10 +130,10 @@ async fn ours(servers: &Servers, directory: &Path, binary: &Path) -> Result<Run>
         .spawn()
         .with_context(|| format!("cannot run {}", binary.display()))?;
     let pid = child.id().context("it has ended already")?;
-    let rebuilt =
-        "select from migrate.journal where step = 'replicate/rebuild-objects' and event = 'applied'";
+    // The last of what others make too; statistics, which come after, are nobody else's.
+    let proved = "select from migrate.journal where step = 'replicate/prove-keys' and event = 'applied'";
     // Until its journal is there, the question is an error.
-    while !green.query_opt(rebuilt, &[]).await.is_ok_and(|row| row.is_some()) {
+    while !green.query_opt(proved, &[]).await.is_ok_and(|row| row.is_some()) {
         if let Some(status) = child.try_wait()? {
             bail!("migrate ended ({status}): {}", std::fs::read_to_string(directory.join("log"))?);
         }
@@ -283,7 +283,7 @@ fn text(path: &Path) -> Result<String> {
 pub async fn empty_green(servers: &Servers) -> Result<()> {
     let admin = servers.green.server.connect("postgres").await?;
     admin.batch_execute(&format!("drop database if exists {DATABASE} with (force)")).await?;
-    admin.batch_execute(&format!("create database {DATABASE} template template0")).await?;
+    admin.batch_execute(&format!("create database {DATABASE} {EMPTY}")).await?;
     admin.batch_execute("checkpoint").await?;
     servers.blue.server.connect("postgres").await?.batch_execute("checkpoint").await?;
     Ok(())

@@ -11,7 +11,7 @@ use crate::Options;
 use crate::report::{Report, Run};
 use crate::servers::Servers;
 use crate::support::scratch::Scratch;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use contender::Contender;
 use std::path::Path;
 use work::Work;
@@ -20,7 +20,11 @@ use work::Work;
 pub async fn measure(work: &Work, options: &Options) -> Result<Report> {
     let scratch = Scratch::new("bench")?;
     let servers = Servers::start(&scratch, work.green).await?;
-    let contenders = Contender::all(&servers).await?;
+    let mut contenders = Contender::all(&servers).await?;
+    contenders.retain(|contender| options.takes_part(contender.name()));
+    if contenders.is_empty() {
+        bail!("nobody of {} copies", options.who.join(", "));
+    }
     eprintln!("{}: loading", work.name);
     let rows = work.load(&servers, options.rows).await?;
     eprintln!("{}: {rows} rows", work.name);

@@ -1,6 +1,6 @@
 //! The works: what blue holds, and what green is.
 
-use crate::servers::{DATABASE, Servers};
+use crate::servers::{DATABASE, EMPTY, Servers};
 use anyhow::Result;
 
 /// A database to copy.
@@ -41,7 +41,7 @@ impl Work {
     /// Loads blue with about so many rows, or with the work's own number; gives how many.
     pub async fn load(&self, servers: &Servers, rows: Option<u64>) -> Result<u64> {
         let admin = servers.blue.server.connect("postgres").await?;
-        admin.batch_execute(&format!("create database {DATABASE} template template0")).await?;
+        admin.batch_execute(&format!("create database {DATABASE} {EMPTY}")).await?;
         let blue = servers.blue().await?;
         match self.data {
             Data::Pgbench => {

@@ -1,6 +1,6 @@
 //! Those who replay the backlog.
 
-use super::work::Backlog;
+use super::work::{Backlog, Commits};
 use crate::report::Run;
 use crate::servers::{Clocks, DATABASE, Servers};
 use anyhow::{Context, Result, bail};
@@ -13,21 +13,22 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Child;
+use tokio_postgres::Client;
 
 /// Nobody may take longer.
 const PATIENCE: Duration = Duration::from_secs(900);
 
+/// Our slot, which a turn of ours begins with.
+pub const OUR_SLOT: &str = "bench_ours";
+/// The subscription's slot.
+pub const NATIVE_SLOT: &str = "bench_native";
+
 /// Ours, in a process of its own; from its start until all is visible on green.
-pub async fn ours(servers: &Servers, backlog: &Backlog) -> Result<Run> {
-    backlog.reset(servers, "bench_ours").await?;
+pub async fn ours(servers: &Servers, backlog: &Backlog, commits: Commits) -> Result<Run> {
+    backlog.reset(servers, OUR_SLOT).await?;
     let before = Clocks::read(servers).await?;
-    let mut child = tokio::process::Command::new(std::env::current_exe()?)
-        .arg("consume")
-        .args([servers.blue.server.url(DATABASE), servers.green.server.url(DATABASE)])
-        .args([backlog.last_change.to_string(), backlog.tables.join(","), backlog.keys.join(",")])
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
+    let mut child = start_ours(servers, backlog, backlog.last_change, commits)?;
     let output = child.stdout.take().context("the consumer has no output")?;
     let mut lines = BufReader::new(output).lines();
     let line = tokio::time::timeout(PATIENCE, lines.next_line()).await??.context("the consumer failed")?;
@@ -40,9 +41,21 @@ pub async fn ours(servers: &Servers, backlog: &Backlog) -> Result<Run> {
     Ok(run)
 }
 
+/// A process that follows until green has passed a position.
+pub fn start_ours(servers: &Servers, backlog: &Backlog, end: Lsn, commits: Commits) -> Result<Child> {
+    Ok(tokio::process::Command::new(std::env::current_exe()?)
+        .arg("consume")
+        .args([servers.blue.server.url(DATABASE), servers.green.server.url(DATABASE)])
+        .args([end.to_string(), backlog.tables.join(","), backlog.keys.join(",")])
+        .arg(commits.setting())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?)
+}
+
 /// The part of [`ours`] in the other process.
 pub async fn consume(args: &[String]) -> Result<()> {
-    let [blue, green, end, tables, keys] = args else { bail!("this is not for people") };
+    let [blue, green, end, tables, keys, commits] = args else { bail!("this is not for people") };
     let end: Lsn = end.parse().map_err(anyhow::Error::msg)?;
     let table = |(name, key): (&str, &str)| FollowTable {
         blue: TableName::new("public", name),
@@ -53,7 +66,7 @@ pub async fn consume(args: &[String]) -> Result<()> {
     let spec = FollowSpec {
         blue: ConnInfo::parse(blue).map_err(|error| anyhow::anyhow!("{error}"))?,
         green: ConnInfo::parse(green).map_err(|error| anyhow::anyhow!("{error}"))?,
-        slot: "bench_ours".into(),
+        slot: OUR_SLOT.into(),
         publication: "bench".into(),
         attempt: 0,
         epoch: 1,
@@ -62,6 +75,9 @@ pub async fn consume(args: &[String]) -> Result<()> {
         retained_wal_max_bytes: u64::MAX,
     };
     let follower = Follower::start(spec, Arc::new(Deaf));
+    if commits == Commits::Synchronous.setting() {
+        follower.durable(true).await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    }
     let mut status = follower.status();
     let reached = status.wait_for(|status| status.applied > end || status.failed.is_some()).await?.clone();
     if let Some(failed) = reached.failed {
@@ -87,18 +103,34 @@ fn used() -> Option<String> {
     Some(format!("peak {resident}, {ticks} CPU ticks"))
 }
 
-/// A subscription, with synchronous_commit off as it is by default; from its start until its origin has the end.
-pub async fn native(servers: &Servers, backlog: &Backlog) -> Result<Run> {
-    backlog.reset(servers, "bench_native").await?;
+/// Makes a subscription that does not run yet.
+pub async fn subscribe(servers: &Servers, commits: Commits) -> Result<Client> {
     let green = servers.green().await?;
     let blue = &servers.blue.server;
     green
         .batch_execute(&format!(
             "create subscription bench connection 'host=127.0.0.1 port={} user=postgres password={} dbname={DATABASE}' publication bench
-             with (copy_data = false, create_slot = false, slot_name = 'bench_native', enabled = false, synchronous_commit = off)",
-            blue.port, blue.password
+             with (copy_data = false, create_slot = false, slot_name = '{NATIVE_SLOT}', enabled = false, synchronous_commit = {})",
+            blue.port,
+            blue.password,
+            commits.setting()
         ))
         .await?;
+    Ok(green)
+}
+
+/// Ends it.
+pub async fn unsubscribe(servers: &Servers, green: &Client) -> Result<()> {
+    green.batch_execute("alter subscription bench disable").await?;
+    green.batch_execute("alter subscription bench set (slot_name = none)").await?;
+    green.batch_execute("drop subscription bench").await?;
+    drop_slot(servers, NATIVE_SLOT).await
+}
+
+/// A subscription; from its start until its origin has the end.
+pub async fn native(servers: &Servers, backlog: &Backlog, commits: Commits) -> Result<Run> {
+    backlog.reset(servers, NATIVE_SLOT).await?;
+    let green = subscribe(servers, commits).await?;
     let before = Clocks::read(servers).await?;
     green.batch_execute("alter subscription bench enable").await?;
     let sql = "select coalesce(max(o.remote_lsn) >= $1::text::pg_lsn, false) from pg_replication_origin_status o \
@@ -115,14 +147,12 @@ pub async fn native(servers: &Servers, backlog: &Backlog) -> Result<Run> {
     }
     let seconds = before.began.elapsed().as_secs_f64();
     let run = before.run(servers, seconds).await?;
-    green.batch_execute("alter subscription bench disable").await?;
-    green.batch_execute("alter subscription bench set (slot_name = none)").await?;
-    green.batch_execute("drop subscription bench").await?;
-    drop_slot(servers, "bench_native").await?;
+    unsubscribe(servers, &green).await?;
     Ok(run)
 }
 
-async fn drop_slot(servers: &Servers, slot: &str) -> Result<()> {
+/// Drops a slot as soon as nobody reads it.
+pub async fn drop_slot(servers: &Servers, slot: &str) -> Result<()> {
     let blue = servers.blue().await?;
     let deadline = Instant::now() + Duration::from_secs(20);
     let sql = "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1";

@@ -1,6 +1,6 @@
 //! The works: what is loaded, and what writes the backlog.
 
-use crate::servers::{DATABASE, Servers};
+use crate::servers::{DATABASE, EMPTY, Servers};
 use crate::support::scratch::Scratch;
 use anyhow::{Context, Result};
 use migrate::pg::lsn::Lsn;
@@ -10,11 +10,34 @@ pub struct Work {
     pub name: &'static str,
     /// Green's major.
     pub green: u32,
+    /// How many changes it has, where nothing else is asked for.
+    pub changes: u64,
+    /// How green commits, for everybody.
+    pub commits: Commits,
     load: Load,
+}
+
+/// Whether a commit on green waits for its disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Commits {
+    Synchronous,
+    Asynchronous,
+}
+
+impl Commits {
+    /// As `synchronous_commit` has it.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Commits::Synchronous => "on",
+            Commits::Asynchronous => "off",
+        }
+    }
 }
 
 enum Load {
     Pgbench,
+    /// Rows of one transaction, and nothing else.
+    OneTransaction,
     /// Tokens in transactions of a script, each of about so many rows.
     Tokens {
         script: &'static str,
@@ -25,12 +48,25 @@ enum Load {
 const TOKEN1: Load = Load::Tokens { script: include_str!("token1.pgbench"), rows: 1 };
 const TOKEN100: Load = Load::Tokens { script: include_str!("token100.pgbench"), rows: 100 };
 
-pub static WORKS: [Work; 4] = [
-    Work { name: "follow/pgbench/15-15", green: 15, load: Load::Pgbench },
-    Work { name: "follow/pgbench/15-18", green: 18, load: Load::Pgbench },
-    Work { name: "follow/token1/15-18", green: 18, load: TOKEN1 },
-    Work { name: "follow/token100/15-18", green: 18, load: TOKEN100 },
+/// 300,000 of pgbench's transactions, or as many rows of tokens as make a backlog of a minute.
+const MANY: u64 = 1_200_000;
+
+pub static WORKS: [Work; 7] = [
+    work("follow/pgbench/15-15", 15, MANY, Load::Pgbench),
+    work("follow/pgbench/15-18", 18, MANY, Load::Pgbench),
+    work("follow/token1/15-18", 18, MANY / 4, TOKEN1),
+    work("follow/token100/15-18", 18, MANY / 2, TOKEN100),
+    work("follow/big/15-15", 15, 5_000_000, Load::OneTransaction),
+    work("follow/big/15-18", 18, 5_000_000, Load::OneTransaction),
+    Work { commits: Commits::Synchronous, ..work("follow/durable/15-15", 15, MANY / 12, Load::Pgbench) },
 ];
+
+/// What is measured beside a running pgbench, which is not a backlog.
+pub static STEADY: Work = work("steady/pgbench/15-15", 15, 4 * CLIENTS, Load::Pgbench);
+
+const fn work(name: &'static str, green: u32, changes: u64, load: Load) -> Work {
+    Work { name, green, changes, commits: Commits::Asynchronous, load }
+}
 
 /// Green's database as of the slot; what consumers write to is a clone of it.
 const TEMPLATE: &str = "template_bench";
@@ -81,7 +117,7 @@ impl Work {
     pub async fn prepare(&self, scratch: &Scratch, servers: &Servers, rows: u64) -> Result<Backlog> {
         for (cluster, name) in [(&servers.blue, DATABASE), (&servers.green, TEMPLATE)] {
             let admin = cluster.server.connect("postgres").await?;
-            admin.batch_execute(&format!("create database {name} template template0")).await?;
+            admin.batch_execute(&format!("create database {name} {EMPTY}")).await?;
         }
         let blue_url = servers.blue.server.url(DATABASE);
         let (tables, keys) = self.load(servers, &blue_url, rows).await?;
@@ -129,10 +165,27 @@ impl Work {
                     .await?
                     .batch_execute("alter table pgbench_history add column id bigserial primary key")
                     .await?;
+                servers
+                    .blue()
+                    .await?
+                    .batch_execute("create table public.heartbeat (id bigint primary key)")
+                    .await?;
                 Ok((
-                    vec!["pgbench_accounts", "pgbench_tellers", "pgbench_branches", "pgbench_history"],
-                    vec!["aid", "tid", "bid", "id"],
+                    vec![
+                        "pgbench_accounts",
+                        "pgbench_tellers",
+                        "pgbench_branches",
+                        "pgbench_history",
+                        "heartbeat",
+                    ],
+                    vec!["aid", "tid", "bid", "id", "id"],
                 ))
+            }
+            Load::OneTransaction => {
+                let table = "create table public.big (id bigint primary key, label text not null)";
+                servers.blue().await?.batch_execute(table).await?;
+                servers.blue().await?.batch_execute("insert into public.big values (0, 'first')").await?;
+                Ok((vec!["big"], vec!["id"]))
             }
             Load::Tokens { .. } => {
                 servers.blue().await?.batch_execute(include_str!("tokens.sql")).await?;
@@ -169,6 +222,13 @@ impl Work {
     async fn write(&self, scratch: &Scratch, blue_url: &str, servers: &Servers, rows: u64) -> Result<u64> {
         let (rows_each, script) = match self.load {
             Load::Pgbench => (4, None),
+            Load::OneTransaction => {
+                let sql = format!(
+                    "insert into public.big select n, md5(n::text) from generate_series(1, {rows}) as n"
+                );
+                servers.blue().await?.batch_execute(&sql).await?;
+                return Ok(1);
+            }
             Load::Tokens { script, rows } => {
                 let path = scratch.path().join("script.pgbench");
                 std::fs::write(&path, script)?;
