@@ -20,3 +20,4 @@ pub mod report;
 pub mod rollback;
 pub mod session;
 pub mod status;
+mod throttle;

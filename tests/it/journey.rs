@@ -12,5 +12,9 @@ mod handover;
 mod mapped;
 #[path = "journey/newcomers.rs"]
 mod newcomers;
+#[path = "journey/restarted.rs"]
+mod restarted;
 #[path = "journey/stage.rs"]
 mod stage;
+#[path = "journey/throttled.rs"]
+mod throttled;
