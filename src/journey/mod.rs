@@ -13,6 +13,7 @@ pub mod finish;
 pub mod gates;
 pub mod handover;
 pub mod in_place;
+mod lookout;
 pub mod observe;
 pub mod rehearse;
 pub mod replicate;

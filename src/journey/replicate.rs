@@ -2,6 +2,7 @@
 
 use super::{
     gates, handover,
+    lookout::Lookout,
     session::{Brief, Session, Wish},
     throttle,
 };
@@ -11,9 +12,6 @@ use crate::event::{Ears, Event};
 use crate::pg::trouble::{self, Patience};
 use crate::plan::Side;
 use crate::runbook::PhaseName;
-use crate::step::newcomers::{self, Newcomer};
-use crate::step::world::World;
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -42,10 +40,6 @@ pub enum Ended {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How often blue is asked for tables that the copy does not carry.
-const LOOK_FOR_NEWCOMERS_EVERY: Duration = Duration::from_secs(5);
-/// How long blue may take to answer that.
-const NEWCOMERS_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the keys changed last are written down, for whoever follows after a `kill -9` of ours.
 const KEEP_KEYS_EVERY: Duration = Duration::from_secs(10);
 
@@ -192,7 +186,7 @@ async fn keep_following(session: &Session, until: Until, stop: watch::Receiver<b
 
 async fn follow(session: &Session, until: Until, mut stop: watch::Receiver<bool>) -> Result<Ended> {
     let world = &session.world;
-    let mut newcomers = Watch::default();
+    let mut lookout = Lookout::default();
     let mut kept = Instant::now();
     let mut goal = None;
     if until == Until::CaughtUp {
@@ -205,7 +199,7 @@ async fn follow(session: &Session, until: Until, mut stop: watch::Receiver<bool>
             _ = stop.wait_for(|stop| *stop) => return Ok(Ended::Stopped),
         }
         world.followers_health().await?;
-        newcomers.look(world).await;
+        lookout.look(world).await;
         if kept.elapsed() >= KEEP_KEYS_EVERY {
             world.keep_last_keys().await;
             kept = Instant::now();
@@ -224,45 +218,4 @@ async fn follow(session: &Session, until: Until, mut stop: watch::Receiver<bool>
             }
         }
     }
-}
-
-/// Names what comes to blue while we follow, each once.
-#[derive(Default)]
-struct Watch {
-    looked: Option<Instant>,
-    told: HashSet<Newcomer>,
-}
-
-impl Watch {
-    /// Looks when it is time to. A blue that does not answer is the follower's matter, not ours.
-    async fn look(&mut self, world: &World) {
-        if self.looked.is_some_and(|at| at.elapsed() < LOOK_FOR_NEWCOMERS_EVERY) {
-            return;
-        }
-        let found = tokio::time::timeout(NEWCOMERS_DEADLINE, async {
-            newcomers::look(world, &*world.client(Side::Blue).await?).await
-        });
-        match found.await {
-            Ok(Ok(found)) => {
-                for newcomer in found {
-                    if self.told.insert(newcomer.clone()) {
-                        world.ears.tell(Event::Warning { text: warning(&newcomer) });
-                    }
-                }
-            }
-            Ok(Err(error)) => tracing::debug!(%error, "cannot look for new tables on blue"),
-            Err(_) => tracing::debug!("blue does not say in time whether it has new tables"),
-        }
-        self.looked = Some(Instant::now());
-    }
-}
-
-fn warning(newcomer: &Newcomer) -> String {
-    if newcomer.loses_data() {
-        return format!(
-            "on blue, {newcomer}: green does not get it, and `migrate cutover` will refuse; {}",
-            newcomers::WAY_OUT
-        );
-    }
-    format!("on blue, {newcomer}: green does not get it; create it there too, or begin again")
 }

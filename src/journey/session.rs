@@ -13,7 +13,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::event::Ears;
 use crate::finding::{Finding, any_blocking};
 use crate::pg::{catalog, connect, conninfo::ConnInfo};
-use crate::plan::{Plan, Side, Throttle, load::SqlFile};
+use crate::plan::{OnDdl, Plan, Side, Throttle, load::SqlFile};
 use crate::route::{OnBehalfOf, Route};
 use crate::runbook::{Runbook, blue_green, tables};
 use crate::step::{
@@ -270,6 +270,9 @@ async fn look_before_beginning(brief: &Brief, blue: &Client, green: &Client, ear
     // Over exactly the relations that the fence looks at again.
     let parts = blue_green::gate_tables(&brief.plan, &blue_facts);
     blue_facts.ddl_fingerprint = catalog::ddl_fingerprint(blue, &parts).await?;
+    if brief.plan.replicate.on_ddl == OnDdl::Harmless {
+        blue_facts.shape = catalog::shape(blue, &parts).await?;
+    }
     let attempt = Attempt::new(&brief.plan.name, first_free_number(green).await?);
     let runbook = blue_green::build(&brief.plan, &blue_facts, &attempt, &brief.sql_files);
     demand(brief, &runbook.fingerprint(&brief.plan)?)?;

@@ -1,12 +1,14 @@
 //! The shape of a plan. The doc comments are the plan reference and the JSON Schema.
 
 mod cutover;
+mod on_ddl;
 mod revocation;
 mod secret;
 mod throttle;
 
 pub use crate::mapping::TableMap;
 pub use cutover::{Cutover, Gate, PgBouncer, Reverse, Route, RouteCommand, Soak, SoakFailure};
+pub use on_ddl::OnDdl;
 pub use revocation::{ChangeOp, ReplayEffect, ReplayUpdate, RevocationRule, RevocationWhen, SameTx};
 pub use secret::Secret;
 pub use throttle::Throttle;
@@ -167,6 +169,9 @@ pub struct Replicate {
     /// What the copy may cost blue.
     #[serde(skip_serializing_if = "Throttle::is_none")]
     pub throttle: Throttle,
+    /// What happens when blue's tables are altered after the copy began.
+    #[serde(skip_serializing_if = "OnDdl::is_stop")]
+    pub on_ddl: OnDdl,
     /// The most WAL we let our slot hold on blue; past it we drop the slot and stop: blue survives first.
     pub retained_wal_max: Size,
     /// Begin although blue's `max_slot_wal_keep_size` is unlimited: when migrate dies and nobody looks, blue's disk fills.
@@ -183,6 +188,7 @@ impl Default for Replicate {
             build_memory: None,
             chunks: Chunks::default(),
             throttle: Throttle::default(),
+            on_ddl: OnDdl::default(),
             retained_wal_max: Size(20 << 30),
             allow_unbounded_wal: false,
         }

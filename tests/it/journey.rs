@@ -2,6 +2,8 @@
 
 #[path = "journey/beginning.rs"]
 mod beginning;
+#[path = "journey/blue_altered.rs"]
+mod blue_altered;
 #[path = "journey/closed.rs"]
 mod closed;
 #[path = "journey/compat.rs"]
