@@ -60,6 +60,11 @@ pub enum Event {
         /// Blue transactions applied since the start.
         transactions: u64,
     },
+    /// The copy waits since blue is over a limit of the plan's throttle, or goes on.
+    Throttled {
+        /// The limit and what was seen; `None` when the copy goes on.
+        by: Option<String>,
+    },
     /// Something an operator should read.
     Note {
         /// One sentence.

@@ -1,13 +1,19 @@
 use super::brief::{self, Sketch};
 use super::plan_directory::{AsPlan, DirectoryArgs, is_migrations};
 use crate::check;
+use crate::copy::crew::{self, Machine};
 use crate::ddl;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::facts::Facts;
 use crate::finding::{Finding, Severity, any_blocking};
 use crate::journey::{applied, observe, session::Brief};
+use crate::pg::conninfo::ConnInfo;
 use crate::plan::{MigrationKind, Plan, load::SqlFile, variables::UnsetVariable};
-use crate::runbook::{PhaseName, Runbook, blue_green, in_place};
+use crate::runbook::{
+    PhaseName, Runbook, blue_green,
+    copied::{self, CopyList},
+    in_place,
+};
 use crate::step::attempt::Attempt;
 use crate::ui::{
     Ui,
@@ -123,6 +129,7 @@ fn build(subject: Subject) -> Result<Shown> {
         fingerprint: None,
         findings,
         runbook: None,
+        copy: None,
         ddl: None,
         path: String::new(),
         files: Vec::new(),
@@ -139,6 +146,7 @@ fn build(subject: Subject) -> Result<Shown> {
             shown.files = sql_files;
         }
         MigrationKind::BlueGreen => {
+            let copy = facts.as_ref().and_then(|facts| copied_tables(&plan, facts));
             let blue = facts.and_then(|facts| facts.blue).unwrap_or_default();
             // The attempt's number is not known before it begins; the first is the likely one.
             let attempt = Attempt::new(&plan.name, 1);
@@ -148,15 +156,28 @@ fn build(subject: Subject) -> Result<Shown> {
                 shown.fingerprint = Some(runbook.fingerprint(&plan)?);
             }
             shown.runbook = Some(runbook.view());
+            shown.copy = copy;
         }
     }
     Ok(shown)
 }
 
+/// What the copy would carry; `None` when blue was not looked at.
+fn copied_tables(plan: &Plan, facts: &Facts) -> Option<CopyList> {
+    let blue = facts.blue.as_ref()?;
+    let green = plan.green.as_ref().and_then(|green| ConnInfo::parse(green.url.expose()).ok());
+    let setting = |name: &str| facts.green.as_ref()?.settings.get(name)?.parse().ok();
+    let machine = Machine {
+        own_cores: green.filter(ConnInfo::is_on_this_machine).map(|_| crew::own_cores()),
+        worker_processes: setting("max_worker_processes").unwrap_or_default(),
+    };
+    Some(copied::list(plan, blue, crew::own_cores(), machine))
+}
+
 /// Whether all that a fingerprint covers is known: secrets are not part of it, so theirs may be missing.
 fn has_every_value(plan: &Plan, unset: &[UnsetVariable]) -> Result<bool> {
-    let text =
-        serde_json::to_string(plan).doing(Kind::Bug, || "the plan cannot be written as JSON".into())?;
+    let text = serde_json::to_string(&plan.pinned())
+        .doing(Kind::Bug, || "the plan cannot be written as JSON".into())?;
     Ok(!unset.iter().any(|variable| text.contains(&variable.placeholder())))
 }
 

@@ -3,10 +3,7 @@ use super::{
     stop,
 };
 use crate::error::Result;
-use crate::journey::{
-    replicate::{self, Ended, Until},
-    session::{Session, Wish},
-};
+use crate::journey::replicate::{self, Ended, Request, Until};
 use crate::ui::Ui;
 use std::process::ExitCode;
 
@@ -30,9 +27,8 @@ pub async fn run(args: ReplicateArgs, ui: &Ui) -> Result<ExitCode> {
     let mut brief = brief::read_blue_green(&args.plan.plan, "replicate")?;
     brief.fingerprint = args.fingerprint;
     let until = if args.until_caught_up { Until::CaughtUp } else { Until::Stopped };
-    let session = Session::open(brief, Wish::Begin, ui.ears()).await?;
-    let outcome = replicate::run(&session, until, stop::on_signal()).await;
-    match session.close(outcome).await? {
+    let request = Request { brief, plan_file: args.plan.plan, until };
+    match replicate::run(&request, stop::on_signal(), ui.ears()).await? {
         Ended::Stopped => ui.say("stopped; green keeps its place, and blue keeps its WAL: run it again soon"),
         Ended::SteppedAside { command } => ui.say(&format!("stepped aside for `migrate {command}`")),
         Ended::CaughtUp => ui.say("green has caught up"),

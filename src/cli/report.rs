@@ -52,6 +52,9 @@ fn render(report: &Report) -> String {
         let size = numbers::bytes(table.bytes);
         line("", format!("{}: {} rows, {size}, {:.1} s{rate}", table.table, table.rows, table.seconds));
     }
+    for change in &report.accepted_ddl {
+        line("on blue", format!("{change}: harmless"));
+    }
     if let Some(fence) = &report.fence {
         line(
             "fence",

@@ -47,6 +47,9 @@ fn render(status: &Status) -> String {
                 numbers::bytes(copy.bytes.unsigned_abs())
             ),
         );
+        if let Some(limit) = &copy.throttled_by {
+            line("throttled", format!("by {limit}: the copy waits until blue is calm"));
+        }
         if let Some(age_ms) = copy.snapshot_age_ms {
             line("held", format!("a snapshot on blue, {:.1} s old", age_ms as f64 / 1000.0));
         }

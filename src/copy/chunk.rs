@@ -5,6 +5,7 @@
 //! where it changes after all, the follower decides for the old and the new key separately.
 
 use super::{
+    cutting::{self, Chunking},
     lease, ledger,
     piece::Part,
     rows::{CopySpec, CopyTable},
@@ -20,19 +21,6 @@ const LIST_CHUNKS: &str = include_str!("../../sql/copy/list_chunks.sql");
 const CUT_TABLE: &str = include_str!("../../sql/copy/cut_table.sql");
 /// Blocks that are looked at to find where to cut; their rows are a fair sample of the keys.
 const SAMPLED_BLOCKS: f64 = 2000.0;
-/// More ranges than this are only more to keep.
-const CHUNKS_MAX: u64 = 10_000;
-
-/// Whether a table is copied in ranges of its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chunking {
-    /// It is not.
-    No,
-    /// When its key allows it, in ranges of about so many bytes.
-    IfPossible(u64),
-    /// The plan says so: in ranges of about so many bytes, or not at all.
-    Must(u64),
-}
 
 /// A range of a table's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +85,7 @@ pub(super) async fn cut(table: &CopyTable, copier: &TableCopier, spec: &CopySpec
     if let Some(cut) = list(table, copier.green(), spec, &key).await? {
         return Ok(Some(cut));
     }
-    let count = (table.bytes / chunk_bytes.max(1)).clamp(1, CHUNKS_MAX);
+    let count = cutting::ranges(table.bytes, chunk_bytes);
     let bounds = bounds(table, copier.blue(), &key, count).await?;
     let green = copier.green();
     lease::begin(green, spec.epoch).await?;

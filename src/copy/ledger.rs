@@ -16,6 +16,7 @@ use tokio_postgres::{Client, types::ToSql};
 const MARK_TABLE: &str = include_str!("../../sql/copy/mark_table.sql");
 const MARK_CHUNK: &str = include_str!("../../sql/copy/mark_chunk.sql");
 const LIST_WHOLE: &str = include_str!("../../sql/copy/list_whole.sql");
+const COUNT_WHOLE: &str = include_str!("../../sql/copy/count_whole.sql");
 const SUM_COPIED: &str = include_str!("../../sql/copy/sum_copied.sql");
 const RESET_TABLES: &str = include_str!("../../sql/copy/reset_tables.sql");
 /// How long green may take for one row of it.
@@ -123,6 +124,18 @@ pub async fn list_whole(green: &Client, attempt: i32) -> Result<BTreeSet<String>
         .await
         .doing(Kind::Server, || "the copy's ledger cannot be read on green".into())?;
     Ok(rows.iter().map(|row| row.get("table_name")).collect())
+}
+
+/// How many tables, and ranges of tables, an attempt has copied whole.
+///
+/// # Errors
+/// [`Kind::Server`].
+pub async fn count_whole(green: &Client, attempt: i32) -> Result<u64> {
+    let row = green
+        .query_one(COUNT_WHOLE, &[&attempt])
+        .await
+        .doing(Kind::Server, || "the copy's ledger cannot be read on green".into())?;
+    Ok(u64::try_from(row.get::<_, i64>("whole")).unwrap_or_default())
 }
 
 /// Marks a table as whole, in the transaction that is open on green; without a moment when its ranges have their own.

@@ -1,7 +1,8 @@
 //! What a worker takes at a time: a table, or a range of one table's blocks.
 
 use super::{
-    chunk::{self, Chunk, Chunking},
+    chunk::{self, Chunk},
+    cutting::{self, Chunking},
     moment::HeldMoment,
     pump::Counts,
     rows::{CopySpec, CopyTable},
@@ -19,8 +20,6 @@ use tokio::time::Instant;
 
 /// How often a table steps aside for a session on blue that waits for our lock, before we give up.
 const YIELDS_MAX: u32 = 12;
-/// Smaller tables stay whole: they are done soon, and FREEZE spares green a later rewrite. In bytes.
-const SPLIT_BYTES_MIN: u64 = 256 << 20;
 /// The longest a table waits before it is tried again.
 const YIELD_PAUSE_MAX: Duration = Duration::from_secs(30);
 
@@ -109,6 +108,11 @@ impl TableRun {
         Ok(taken)
     }
 
+    /// Whether a snapshot for all its pieces is open on blue.
+    pub(super) async fn holds_moment(&self) -> bool {
+        self.held.lock().await.is_some()
+    }
+
     /// A piece is on green; true when it was the last one.
     pub(super) fn piece_is_in(&self) -> bool {
         self.pieces_left.fetch_sub(1, Ordering::AcqRel) == 1
@@ -178,6 +182,23 @@ impl Piece {
             return Ok(Vec::new());
         }
         self.put_off()?;
+        self.cut_anew(copier, spec).await
+    }
+
+    /// After a wait in which its snapshot was let go: itself, or all pieces of a table that had one in common, as
+    /// [`Piece::start_over`].
+    pub(super) async fn begin_again(self, copier: &TableCopier, spec: &CopySpec) -> Result<Vec<Piece>> {
+        match self.part {
+            Part::Whole | Part::Keys(_) => Ok(vec![self]),
+            Part::Blocks(_) if self.run.given_up.swap(true, Ordering::AcqRel) => Ok(Vec::new()),
+            Part::Blocks(_) => {
+                self.run.let_go().await;
+                self.cut_anew(copier, spec).await
+            }
+        }
+    }
+
+    async fn cut_anew(&self, copier: &TableCopier, spec: &CopySpec) -> Result<Vec<Piece>> {
         let mut pieces = pieces_of(self.run.table.clone(), Cutting::ByBlocks, copier, spec).await?;
         for piece in &mut pieces {
             (piece.yields, piece.not_before) = (self.yields, self.not_before);
@@ -193,19 +214,17 @@ enum Cutting {
     Never,
 }
 
-/// The pieces of all tables, the biggest table's first. A table that would keep one worker busy while the others have gone
-/// home is cut by blocks. One that is only a little more than a worker's share stays whole, since a table filled in one
-/// transaction is frozen by it and its indexes are built over rows that need no more marking; builders use the core that
-/// becomes idle.
+/// The pieces of all tables, the biggest table's first.
 pub(super) async fn cut(mut tables: Vec<CopyTable>, spec: &CopySpec) -> Result<VecDeque<Piece>> {
     tables.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.blue.cmp(&b.blue)));
-    let share = tables.iter().map(|table| table.bytes).sum::<u64>() / spec.workers as u64;
-    let is_large =
-        |table: &CopyTable| spec.workers > 1 && table.bytes > (share + share / 2).max(SPLIT_BYTES_MIN);
+    let all_bytes = tables.iter().map(|table| table.bytes).sum();
     let mut copier = None;
     let mut pieces = VecDeque::new();
     for table in tables {
-        let cutting = if is_large(&table) { Cutting::ByBlocks } else { Cutting::Never };
+        let cutting = match cutting::is_cut_by_blocks(table.bytes, all_bytes, spec.workers) {
+            true => Cutting::ByBlocks,
+            false => Cutting::Never,
+        };
         if cutting == Cutting::Never && table.chunking == Chunking::No {
             pieces.push_back(Piece::new(&TableRun::new(table, 1, Counts::default()), Part::Whole));
             continue;

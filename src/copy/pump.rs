@@ -2,6 +2,7 @@
 
 use super::ledger::{Ledger, Load};
 use super::piece::{Stage, TableRun};
+use super::throttle::{HeldTooLong, Throttle};
 use crate::error::Error;
 use crate::event::Ears;
 use bytes::{Bytes, BytesMut};
@@ -34,6 +35,8 @@ pub(super) enum Broken {
     Ledger(Error),
     /// Green took less than blue has, and calls it complete.
     Short,
+    /// Blue was over a limit of the throttle for longer than a snapshot may be held.
+    HeldTooLong,
 }
 
 /// How far one table is, over all its pieces.
@@ -138,6 +141,7 @@ pub(super) async fn pump(
     out: CopyOutStream,
     sink: CopyInSink<Bytes>,
     meter: &mut Meter<'_>,
+    throttle: &Throttle,
 ) -> Result<u64, Broken> {
     let (mut out, mut sink) = (pin!(out), pin!(sink));
     let mut batch = BytesMut::with_capacity(2 * BATCH_BYTES);
@@ -159,6 +163,7 @@ pub(super) async fn pump(
             continue;
         }
         let bytes = batch.len() as u64;
+        throttle.pass(bytes).await.map_err(|HeldTooLong| Broken::HeldTooLong)?;
         timeout(STILL_MAX, sink.send(batch.split().freeze()))
             .await
             .map_err(|_| Broken::Still("green"))?

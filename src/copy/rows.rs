@@ -6,12 +6,13 @@
 
 use super::{
     builds::Builds,
-    chunk::Chunking,
+    cutting::Chunking,
     lease,
     ledger::Ledger,
     lock_watch::LockWatch,
     piece::{self, Part, Piece, Stage, name_table},
     table::TableCopier,
+    throttle::{HeldTooLong, Throttle, Throttling},
 };
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::{Ears, Event};
@@ -42,6 +43,8 @@ pub struct CopySpec {
     pub epoch: i64,
     /// Told of each table that is whole, to build its indexes.
     pub builds: Arc<Builds>,
+    /// What the copy may cost blue.
+    pub throttle: Throttling,
 }
 
 /// One table to copy.
@@ -82,14 +85,17 @@ pub(super) enum Outcome {
     Rewritten,
     /// Another try at the table has taken the place of this one.
     GivenUp,
+    /// The throttle made us wait for longer than a snapshot of ours may stay on blue; nothing of this piece is on green.
+    HeldTooLong,
 }
 
 /// What all workers share.
-struct Shared {
-    spec: CopySpec,
-    ears: Ears,
-    ledger: Ledger,
-    watch: LockWatch,
+pub(super) struct Shared {
+    pub(super) spec: CopySpec,
+    pub(super) ears: Ears,
+    pub(super) ledger: Ledger,
+    pub(super) watch: LockWatch,
+    pub(super) throttle: Throttle,
     waiting: Mutex<VecDeque<Piece>>,
 }
 
@@ -106,10 +112,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 ///
 /// # Errors
 /// The first failure of any worker, with the table's name; the others are stopped before it is returned.
-/// [`Kind::Lease`] when another epoch took over, [`Kind::Deadline`] when a table never got its turn on blue or its
+/// [`Kind::Lease`] when another epoch took over, [`Kind::Plan`] when blue cannot answer what the throttle asks, [`Kind::Deadline`] when a table never got its turn on blue or its
 /// bytes stood still.
 pub async fn copy(spec: CopySpec, ears: Ears) -> Result<CopyTotals> {
     refuse_unfit(&spec)?;
+    let throttle = Throttle::start(&spec.blue, spec.epoch, spec.throttle.clone(), ears.clone()).await?;
     let ledger = Ledger::open(&spec).await?;
     let whole = ledger.whole().await?;
     let watch = LockWatch::start(lease::session(&spec.blue, "copy lock watch", spec.epoch).await?);
@@ -120,7 +127,7 @@ pub async fn copy(spec: CopySpec, ears: Ears) -> Result<CopyTotals> {
     }
     let waiting = piece::cut(left, &spec).await?;
     let workers = spec.workers.min(waiting.len());
-    let shared = Arc::new(Shared { spec, ears, ledger, watch, waiting: Mutex::new(waiting) });
+    let shared = Arc::new(Shared { spec, ears, ledger, watch, throttle, waiting: Mutex::new(waiting) });
     let mut running = JoinSet::new();
     for _ in 0..workers {
         running.spawn(work(shared.clone()));
@@ -163,7 +170,10 @@ async fn work(shared: Arc<Shared>) -> Result<()> {
 }
 
 async fn take(shared: &Shared, copier: &mut TableCopier, mut piece: Piece) -> Result<()> {
-    let outcome = copier.copy(&piece, &shared.spec, &shared.ledger, &shared.watch, &shared.ears).await?;
+    let outcome = match shared.throttle.begin(piece.run.holds_moment().await).await {
+        Ok(()) => copier.copy(&piece, shared).await?,
+        Err(HeldTooLong) => Outcome::HeldTooLong,
+    };
     let table = piece.run.table.blue.plain();
     match outcome {
         Outcome::Copied => count_in(shared, copier, &piece).await?,
@@ -185,6 +195,13 @@ async fn take(shared: &Shared, copier: &mut TableCopier, mut piece: Piece) -> Re
                     ),
                 });
             }
+            lock(&shared.waiting).extend(pieces);
+        }
+        Outcome::HeldTooLong => {
+            shared.ears.tell(Event::Note {
+                text: format!("{table}: its snapshot on blue is let go, since the throttle has held it for long; it begins again when blue is calm"),
+            });
+            let pieces = piece.begin_again(copier, &shared.spec).await?;
             lock(&shared.waiting).extend(pieces);
         }
         Outcome::GivenUp => {}

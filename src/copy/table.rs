@@ -4,17 +4,18 @@ mod mapped;
 
 use super::{
     format::{self, Freeze},
-    lease,
-    ledger::{self, Ledger},
-    lock_watch::LockWatch,
+    lease, ledger,
     moment::{HeldMoment, Moment},
     piece::{Part, Piece, TableRun},
     pump::{Broken, Meter, pump},
-    rows::{CopySpec, Outcome},
+    rows::{CopySpec, Outcome, Shared},
+    throttle::Throttle,
 };
 use crate::error::{Doing, Error, Kind, Result};
-use crate::event::Ears;
-use crate::pg::name::{Ident, TableName, literal};
+use crate::pg::{
+    connect,
+    name::{Ident, TableName, literal},
+};
 use futures_util::FutureExt;
 use mapped::Landed;
 use std::collections::HashMap;
@@ -38,6 +39,8 @@ enum Failure {
     Rewritten,
     /// Another try at the table has taken the place of this one.
     GivenUp,
+    /// Its snapshot was held for too long while the throttle made us wait.
+    HeldTooLong,
     /// Give up.
     Error(Error),
 }
@@ -113,22 +116,16 @@ impl TableCopier {
     }
 
     /// Copies a piece, or steps aside for somebody on blue; then nothing of it is on green.
-    pub(super) async fn copy(
-        &mut self,
-        piece: &Piece,
-        spec: &CopySpec,
-        ledger: &Ledger,
-        watch: &LockWatch,
-        ears: &Ears,
-    ) -> Result<Outcome> {
-        let mut meter = Meter::new(&piece.run, ledger, ears, self.green_pid);
+    pub(super) async fn copy(&mut self, piece: &Piece, shared: &Shared) -> Result<Outcome> {
+        let spec = &shared.spec;
+        let mut meter = Meter::new(&piece.run, &shared.ledger, &shared.ears, self.green_pid);
         // Before it is under watch: the first piece of a table empties it on green, and may wait for that.
         let held = match piece.part {
             Part::Blocks(_) => Some(piece.run.held(spec, self).await?),
             Part::Whole | Part::Keys(_) => None,
         };
-        let watching = watch.watch(self.blue_pid)?;
-        let result = self.try_copy(piece, spec, held.as_deref(), &mut meter).await;
+        let watching = shared.watch.watch(self.blue_pid)?;
+        let result = self.try_copy(piece, shared, held.as_deref(), &mut meter).await;
         drop(watching);
         let outcome = match result {
             Ok(()) => return Ok(Outcome::Copied),
@@ -136,6 +133,11 @@ impl TableCopier {
             Err(Failure::Aside) => Outcome::Yielded,
             Err(Failure::Rewritten) => Outcome::Rewritten,
             Err(Failure::GivenUp) => Outcome::GivenUp,
+            Err(Failure::HeldTooLong) => {
+                // Blue would send the rest of the table before it took anything else.
+                connect::cancel(&spec.blue, &self.blue).await?;
+                Outcome::HeldTooLong
+            }
         };
         meter.take_back();
         self.roll_back(spec).await?;
@@ -181,11 +183,11 @@ impl TableCopier {
     async fn try_copy(
         &self,
         piece: &Piece,
-        spec: &CopySpec,
+        shared: &Shared,
         held: Option<&HeldMoment>,
         meter: &mut Meter<'_>,
     ) -> Result<(), Failure> {
-        let table = &piece.run.table;
+        let (spec, table) = (&shared.spec, &piece.run.table);
         self.open_blue(&table.blue, held).await?;
         let blue = describe(&self.blue, "blue", &table.blue).await?;
         if blue.rewritten || piece.part.is_of_another_file(&blue.filenode) {
@@ -211,7 +213,7 @@ impl TableCopier {
             Some(landed) => (landed.copy_out(&table.blue, &piece.part), landed.copy_in()),
             None => straight(piece, &blue, &green)?,
         };
-        let rows = self.pipe(&from, &into, meter).await?;
+        let rows = self.pipe(&from, &into, meter, &shared.throttle).await?;
         if let Some(landed) = landed {
             meter.settle(landed.write(&self.green, rows).await?);
         }
@@ -249,12 +251,18 @@ impl TableCopier {
     ///
     /// Its COMMIT is sent behind the COPY at once: so lock and snapshot are let go when blue has sent its last row, though green
     /// may have megabytes of them in front of it, and while it has, a session of blue's that is done cannot be cancelled.
-    async fn pipe(&self, from: &str, into: &str, meter: &mut Meter<'_>) -> Result<u64, Failure> {
+    async fn pipe(
+        &self,
+        from: &str,
+        into: &str,
+        meter: &mut Meter<'_>,
+        throttle: &Throttle,
+    ) -> Result<u64, Failure> {
         let sink = self.green.copy_in(into).await.doing(Kind::Server, || "green refuses the copy".into())?;
         let out = self.blue.copy_out(from).await.map_err(|error| aside_or("blue refuses the copy", error))?;
         let mut let_go = Box::pin(self.blue.batch_execute("commit"));
         let at_once = (&mut let_go).now_or_never();
-        let rows = pump(out, sink, meter).await.map_err(|broken| match broken {
+        let rows = pump(out, sink, meter, throttle).await.map_err(|broken| match broken {
             Broken::Blue(error) => aside_or("blue ended the copy", error),
             Broken::Green(error) => {
                 Failure::Error(Error::new(Kind::Server, "green ended the copy").source(error))
@@ -264,6 +272,7 @@ impl TableCopier {
                     .hint("look at its pg_stat_activity, disk and network; then replicate again"),
             ),
             Broken::Ledger(error) => Failure::Error(error),
+            Broken::HeldTooLong => Failure::HeldTooLong,
             Broken::Short => {
                 Failure::Error(Error::new(Kind::Bug, "green's copy ended before blue's, without an error"))
             }

@@ -14,7 +14,16 @@ pub struct Keeper {
     epoch: i64,
     posts: Arc<Mutex<Vec<Post>>>,
     task: tokio::task::JoinHandle<()>,
-    lost: watch::Receiver<Option<String>>,
+    lost: watch::Receiver<Option<Loss>>,
+}
+
+/// How the lease was lost.
+#[derive(Debug, Clone)]
+enum Loss {
+    /// It is somebody else's.
+    Taken(String),
+    /// A side has not heard of us for so long that it may be.
+    Silence(String),
 }
 
 /// Our session on one side.
@@ -82,11 +91,19 @@ impl Keeper {
     pub async fn lost(&self) -> Error {
         let mut lost = self.lost.clone();
         let problem = match lost.wait_for(Option::is_some).await {
-            Ok(problem) => problem.clone().unwrap_or_default(),
+            Ok(loss) => match &*loss {
+                Some(Loss::Taken(problem) | Loss::Silence(problem)) => problem.clone(),
+                None => String::new(),
+            },
             Err(_) => "the task that renews it ended".into(),
         };
         Error::new(Kind::Lease, format!("the lease is lost: {problem}"))
             .hint("`migrate status` names the holder; the same command goes on from where this one stopped")
+    }
+
+    /// Whether it was lost only since a side did not answer: it may be free to be taken again.
+    pub fn fell_silent(&self) -> bool {
+        matches!(&*self.lost.borrow(), Some(Loss::Silence(_)))
     }
 
     /// Gives the lease up, so that the next command need not wait.
@@ -112,14 +129,14 @@ impl Drop for Keeper {
 ///
 /// A connection that broke is no lease lost: a server that restarts inside a cutover must not make us walk away from
 /// clients that are held.
-async fn keep(posts: Arc<Mutex<Vec<Post>>>, epoch: i64, tell: watch::Sender<Option<String>>) {
+async fn keep(posts: Arc<Mutex<Vec<Post>>>, epoch: i64, tell: watch::Sender<Option<Loss>>) {
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
         for post in posts.lock().await.iter_mut() {
             match tokio::time::timeout(RENEW_EVERY, renew(post, epoch)).await {
                 Ok(Ok(())) => post.renewed = Instant::now(),
                 Ok(Err(error)) if error.kind == Kind::Lease => {
-                    tell.send_replace(Some(error.to_string()));
+                    tell.send_replace(Some(Loss::Taken(error.to_string())));
                     return;
                 }
                 Ok(Err(error)) => {
@@ -129,11 +146,8 @@ async fn keep(posts: Arc<Mutex<Vec<Post>>>, epoch: i64, tell: watch::Sender<Opti
             }
             let silence = post.renewed.elapsed();
             if silence > EXPIRY {
-                tell.send_replace(Some(format!(
-                    "{} has not heard of us for {} s",
-                    post.side,
-                    silence.as_secs()
-                )));
+                let problem = format!("{} has not heard of us for {} s", post.side, silence.as_secs());
+                tell.send_replace(Some(Loss::Silence(problem)));
                 return;
             }
         }

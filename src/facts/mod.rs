@@ -7,6 +7,7 @@ mod key;
 mod locale;
 mod objects;
 mod outside;
+mod shape;
 
 pub use expression::{Domain, ViewedColumn, Volatility};
 pub use key::{Constraint, ConstraintKind, Index};
@@ -15,6 +16,7 @@ pub use objects::{
     Bound, Objects, PartitionStrategy, Partitioned, Statistics, Trigger, TypeKind, Use, UserType, View,
 };
 pub use outside::{OutsideFact, OutsideState};
+pub use shape::{ShapeChanges, ShapeKind, ShapeLine, compare as compare_shapes};
 
 use crate::pg::{
     lsn::Lsn,
@@ -148,6 +150,9 @@ pub struct ServerFacts {
     pub standbys: Vec<String>,
     /// Digest of the replicated shape (columns, constraints, indexes, triggers, enums); compared with the same side's earlier one only.
     pub ddl_fingerprint: String,
+    /// What [`ServerFacts::ddl_fingerprint`] is the digest of; read only for a plan that goes on with harmless changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shape: Vec<ShapeLine>,
     /// End of WAL when we looked.
     pub wal_insert_lsn: Option<Lsn>,
     /// What we left here ourselves, when schema `migrate` exists.

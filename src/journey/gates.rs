@@ -2,15 +2,19 @@
 //!
 //! Looked at anew each time, never journaled: what was true a minute ago is not a gate.
 
-use super::observe;
+use super::{lookout, observe};
 use crate::check;
 use crate::copy::analyze::analyze;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::Event;
 use crate::finding::Severity;
-use crate::pg::{catalog, connect, name::TableName};
+use crate::pg::{connect, name::TableName};
 use crate::plan::{Gate, Plan, Side};
-use crate::step::{newcomers, world::World};
+use crate::step::{
+    blue_shape::{self, ShapeSeen},
+    newcomers,
+    world::World,
+};
 use std::time::Duration;
 
 /// One gate, as it was seen.
@@ -141,18 +145,18 @@ async fn prepared(world: &World) -> Result<Seen> {
 }
 
 async fn shape(world: &World) -> Result<Seen> {
-    let blue = world.client(Side::Blue).await?;
-    let now = catalog::ddl_fingerprint(&blue, &world.gate_tables).await?;
-    let holds = now == world.blue_facts.ddl_fingerprint;
-    Ok(Seen {
-        gate: "blue's tables have the shape they had when the copy began".into(),
-        holds,
-        seen: if holds {
-            "unchanged".into()
-        } else {
-            "changed: `migrate rollback --all`, then begin again".into()
-        },
-    })
+    let (holds, seen) = match blue_shape::look(world).await? {
+        ShapeSeen::AsPinned => (true, "unchanged".into()),
+        ShapeSeen::Accepted(changes) => {
+            changes.iter().for_each(|change| world.warn(lookout::accepted(change)));
+            (true, format!("changed without harm: {}", changes.join("; ")))
+        }
+        ShapeSeen::Changed(why) => {
+            let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) };
+            (false, format!("changed{why}: take it back, or `migrate rollback --all` and begin again"))
+        }
+    };
+    Ok(Seen { gate: "blue's tables have the shape they had when the copy began".into(), holds, seen })
 }
 
 /// Whatever the plan's patterns select now is what green has.

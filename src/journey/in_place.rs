@@ -149,6 +149,7 @@ async fn report_of(client: &Client, plan: &Plan, pin: &InPlacePin) -> Result<Rep
         blue_version: version.unsigned_abs(),
         copy: None,
         tables: Vec::new(),
+        accepted_ddl: Vec::new(),
         fence: None,
         held_ms: None,
         revocations: None,

@@ -1,13 +1,18 @@
 //! `replicate`: prepare green, copy, then follow until stopped or asked to step aside.
 
-use super::{gates, handover, session::Session};
+use super::{
+    gates, handover,
+    lookout::Lookout,
+    session::{Brief, Session, Wish},
+    throttle,
+};
+use crate::copy::ledger;
 use crate::error::{Error, Kind, Result};
-use crate::event::Event;
+use crate::event::{Ears, Event};
+use crate::pg::trouble::{self, Patience};
 use crate::plan::Side;
 use crate::runbook::PhaseName;
-use crate::step::newcomers::{self, Newcomer};
-use crate::step::world::World;
-use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -35,40 +40,128 @@ pub enum Ended {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How often blue is asked for tables that the copy does not carry.
-const LOOK_FOR_NEWCOMERS_EVERY: Duration = Duration::from_secs(5);
-/// How long blue may take to answer that.
-const NEWCOMERS_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the keys changed last are written down, for whoever follows after a `kill -9` of ours.
 const KEEP_KEYS_EVERY: Duration = Duration::from_secs(10);
 
+/// What a run is asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The plan with its files.
+    pub brief: Brief,
+    /// Where the plan's throttle is read again from while rows are copied.
+    pub plan_file: PathBuf,
+    /// When it ends by itself.
+    pub until: Until,
+}
+
 /// Runs `replicate` to its end. `stop` turns true when the operator wants it to stop.
+///
+/// When a server restarts or a connection drops before green follows, it begins again by itself under a new lease, which
+/// ends what the old one left at work, and goes on with what is not whole: each time after a longer pause, and no more
+/// often than [`Patience`] has it without another table or range becoming whole. What no new connection can heal ends it at
+/// once. The follower heals its own connections.
 ///
 /// # Crash
 /// The journal says how far the phases came; green's progress row says where following goes on.
-pub async fn run(session: &Session, until: Until, mut stop: watch::Receiver<bool>) -> Result<Ended> {
-    let world = &session.world;
-    let phases = async {
-        let mut engine = session.engine().await?;
-        if engine.record().any_begun(session.runbook.phase(PhaseName::Switch)) {
-            return Err(Error::new(Kind::Request, "a cutover has begun on this migration")
-                .hint("go on with `migrate cutover`, or back with `migrate rollback`"));
-        }
-        for name in [PhaseName::Prepare, PhaseName::Replicate] {
-            world.ears.tell(Event::Phase { name: name.as_str().into() });
-            engine.forward(session.runbook.phase(name)).await?;
-        }
-        Ok(())
-    };
-    tokio::select! {
-        done = phases => done?,
-        error = session.lost() => return Err(error),
-        _ = stop.wait_for(|stop| *stop) => {
-            return Err(Error::new(Kind::Stopped, "stopped before the copy was complete")
-                .hint("run `migrate replicate` again: what is done stays, tables that are whole among it"));
+pub async fn run(request: &Request, mut stop: watch::Receiver<bool>, ears: Ears) -> Result<Ended> {
+    let (mut patience, mut whole) = (Patience::default(), 0);
+    let mut wish = Wish::Begin;
+    loop {
+        let error = match run_once(request, wish, &mut whole, &mut patience, stop.clone(), ears.clone()).await
+        {
+            Ok(ended) => return Ok(ended),
+            // The first time nothing says that the servers were ever to be reached.
+            Err(Failed::ToOpen(error)) if wish == Wish::Begin || !trouble::may_pass(&error) => {
+                return Err(error);
+            }
+            Err(Failed::ForGood(error)) => return Err(error),
+            Err(Failed::ToOpen(error) | Failed::BeforeFollowing(error)) => error,
+        };
+        wish = Wish::GoOn;
+        let Some(wait) = patience.next_wait() else { return Err(error) };
+        ears.tell(Event::Warning {
+            text: format!(
+                "the copy is interrupted, and goes on in {:.1} s with what is not whole: {}",
+                wait.as_secs_f64(),
+                error.chain().join(": ")
+            ),
+        });
+        let _ = tokio::time::timeout(wait, stop.wait_for(|stop| *stop)).await;
+        if *stop.borrow() {
+            return Err(stopped_early());
         }
     }
+}
 
+/// How a try failed.
+enum Failed {
+    /// No session could be opened.
+    ToOpen(Error),
+    /// Trying again may heal it.
+    BeforeFollowing(Error),
+    /// It does not pass, or is of the follower.
+    ForGood(Error),
+}
+
+/// One session: the phases before following, and following.
+async fn run_once(
+    request: &Request,
+    wish: Wish,
+    whole: &mut u64,
+    patience: &mut Patience,
+    mut stop: watch::Receiver<bool>,
+    ears: Ears,
+) -> Result<Ended, Failed> {
+    let session = Session::open(request.brief.clone(), wish, ears).await.map_err(Failed::ToOpen)?;
+    let prepared = tokio::select! {
+        prepared = prepare(&session, whole, patience) => prepared,
+        error = session.lost() => Err(error),
+        () = throttle::read_again(&session, &request.plan_file) => Ok(()),
+        _ = stop.wait_for(|stop| *stop) => Err(stopped_early()),
+    };
+    if let Err(error) = prepared {
+        let fell_silent = error.kind == Kind::Lease && session.fell_silent();
+        let may_pass = fell_silent || trouble::may_pass(&error);
+        return session.close(Err(error)).await.map_err(|error| match error.kind {
+            // Somebody else has taken over.
+            Kind::Lease if !fell_silent => Failed::ForGood(error),
+            _ if may_pass => Failed::BeforeFollowing(error),
+            _ => Failed::ForGood(error),
+        });
+    }
+    let ended = keep_following(&session, request.until, stop).await;
+    session.close(ended).await.map_err(Failed::ForGood)
+}
+
+fn stopped_early() -> Error {
+    Error::new(Kind::Stopped, "stopped before the copy was complete")
+        .hint("run `migrate replicate` again: what is done stays, tables that are whole among it")
+}
+
+/// The phases before following. More that is whole than the last time renews the patience.
+async fn prepare(session: &Session, whole: &mut u64, patience: &mut Patience) -> Result<()> {
+    let world = &session.world;
+    let green = world.client(Side::Green).await?;
+    let now = ledger::count_whole(&green, world.attempt.number).await?;
+    drop(green);
+    if now > *whole {
+        (*whole, *patience) = (now, Patience::default());
+    }
+    let mut engine = session.engine().await?;
+    if engine.record().any_begun(session.runbook.phase(PhaseName::Switch)) {
+        return Err(Error::new(Kind::Request, "a cutover has begun on this migration")
+            .hint("go on with `migrate cutover`, or back with `migrate rollback`"));
+    }
+    for name in [PhaseName::Prepare, PhaseName::Replicate] {
+        world.ears.tell(Event::Phase { name: name.as_str().into() });
+        engine.forward(session.runbook.phase(name)).await?;
+    }
+    Ok(())
+}
+
+/// Follows until it is to end, and once more whenever one that asked us to step aside has gone.
+async fn keep_following(session: &Session, until: Until, stop: watch::Receiver<bool>) -> Result<Ended> {
+    let world = &session.world;
     world.ears.tell(Event::Phase { name: "follow".into() });
     loop {
         world.start_following().await?;
@@ -93,7 +186,7 @@ pub async fn run(session: &Session, until: Until, mut stop: watch::Receiver<bool
 
 async fn follow(session: &Session, until: Until, mut stop: watch::Receiver<bool>) -> Result<Ended> {
     let world = &session.world;
-    let mut newcomers = Watch::default();
+    let mut lookout = Lookout::default();
     let mut kept = Instant::now();
     let mut goal = None;
     if until == Until::CaughtUp {
@@ -106,7 +199,7 @@ async fn follow(session: &Session, until: Until, mut stop: watch::Receiver<bool>
             _ = stop.wait_for(|stop| *stop) => return Ok(Ended::Stopped),
         }
         world.followers_health().await?;
-        newcomers.look(world).await;
+        lookout.look(world).await;
         if kept.elapsed() >= KEEP_KEYS_EVERY {
             world.keep_last_keys().await;
             kept = Instant::now();
@@ -125,45 +218,4 @@ async fn follow(session: &Session, until: Until, mut stop: watch::Receiver<bool>
             }
         }
     }
-}
-
-/// Names what comes to blue while we follow, each once.
-#[derive(Default)]
-struct Watch {
-    looked: Option<Instant>,
-    told: HashSet<Newcomer>,
-}
-
-impl Watch {
-    /// Looks when it is time to. A blue that does not answer is the follower's matter, not ours.
-    async fn look(&mut self, world: &World) {
-        if self.looked.is_some_and(|at| at.elapsed() < LOOK_FOR_NEWCOMERS_EVERY) {
-            return;
-        }
-        let found = tokio::time::timeout(NEWCOMERS_DEADLINE, async {
-            newcomers::look(world, &*world.client(Side::Blue).await?).await
-        });
-        match found.await {
-            Ok(Ok(found)) => {
-                for newcomer in found {
-                    if self.told.insert(newcomer.clone()) {
-                        world.ears.tell(Event::Warning { text: warning(&newcomer) });
-                    }
-                }
-            }
-            Ok(Err(error)) => tracing::debug!(%error, "cannot look for new tables on blue"),
-            Err(_) => tracing::debug!("blue does not say in time whether it has new tables"),
-        }
-        self.looked = Some(Instant::now());
-    }
-}
-
-fn warning(newcomer: &Newcomer) -> String {
-    if newcomer.loses_data() {
-        return format!(
-            "on blue, {newcomer}: green does not get it, and `migrate cutover` will refuse; {}",
-            newcomers::WAY_OUT
-        );
-    }
-    format!("on blue, {newcomer}: green does not get it; create it there too, or begin again")
 }

@@ -7,7 +7,7 @@ use crate::pg::connect;
 use crate::plan::{MigrationKind, Plan, Side};
 use crate::revocation::{self, RevocationTotals};
 use crate::step::{
-    StepId,
+    StepId, blue_shape,
     copy_rows::{self, Copied},
     fence_blue::{self, Fenced},
     resume_clients,
@@ -31,6 +31,8 @@ pub struct Report {
     pub copy: Option<Copied>,
     /// Each table that was copied, the biggest first.
     pub tables: Vec<CopiedTable>,
+    /// Changes of blue's tables since the copy began that were gone on with, each in words.
+    pub accepted_ddl: Vec<String>,
     /// The fence: where it stands in blue's WAL, and what it took.
     pub fence: Option<Fenced>,
     /// How long clients were held, from PAUSE to RESUME, in milliseconds.
@@ -108,6 +110,7 @@ pub async fn read(green: &Client, blue: Option<&Client>, plan: &Plan, pin: &Pin)
         blue_version: pin.blue_facts.version_num,
         copy: notes.get(&copy_rows::id()),
         tables: copied_tables(green, pin.attempt).await?,
+        accepted_ddl: blue_shape::list_accepted(green, pin.attempt).await?,
         fence: notes.get(&fence_blue::id()),
         held_ms: held_ms(&notes, &resume_clients::id()),
         revocations,

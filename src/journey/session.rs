@@ -13,7 +13,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::event::Ears;
 use crate::finding::{Finding, any_blocking};
 use crate::pg::{catalog, connect, conninfo::ConnInfo};
-use crate::plan::{Plan, Side, load::SqlFile};
+use crate::plan::{OnDdl, Plan, Side, Throttle, load::SqlFile};
 use crate::route::{OnBehalfOf, Route};
 use crate::runbook::{Runbook, blue_green, tables};
 use crate::step::{
@@ -21,6 +21,7 @@ use crate::step::{
     fence_blue::gate_state,
     world::{Setting, World},
 };
+use tokio::sync::watch;
 use tokio_postgres::Client;
 
 /// What a command wants of a session.
@@ -28,6 +29,8 @@ use tokio_postgres::Client;
 pub enum Wish {
     /// Begin a migration, or go on with one: `replicate`.
     Begin,
+    /// Go on with one that this process has begun or gone on with; never begin another: `replicate`, after an interruption.
+    GoOn,
     /// Go on with one whose `replicate` is asked to step aside: `cutover`, `rollback`, `finish`.
     TakeOver(handover::RequestKind),
 }
@@ -53,6 +56,8 @@ pub struct Session {
     pub pin: Pin,
     /// Findings of the checks, when an attempt was begun.
     pub findings: Vec<Finding>,
+    /// The limits of the copy; `replicate` changes them when the plan's file changes.
+    pub(super) throttle: watch::Sender<Throttle>,
     journal: PgJournal,
     keeper: Keeper,
 }
@@ -73,7 +78,7 @@ impl Session {
         let begun = begun(&green, &brief.plan).await?;
         let mut fresh = None;
         match (&begun, wish) {
-            (None, Wish::TakeOver(_)) => return Err(nothing_begun(&brief.plan)),
+            (None, Wish::TakeOver(_) | Wish::GoOn) => return Err(nothing_begun(&brief.plan)),
             (None, Wish::Begin) => {
                 fresh = Some(look_before_beginning(&brief, &blue, &green, ears.clone()).await?)
             }
@@ -88,7 +93,7 @@ impl Session {
         };
 
         let takeover = match wish {
-            Wish::Begin => Takeover::OnlyWhenFree,
+            Wish::Begin | Wish::GoOn => Takeover::OnlyWhenFree,
             Wish::TakeOver(kind) => handover::ask(&green, kind).await?,
         };
         for (client, info) in [(&mut blue, &blue_info), (&mut green, &green_info)] {
@@ -141,7 +146,9 @@ impl Session {
             )?),
             None => None,
         };
+        let throttle = watch::Sender::new(brief.plan.replicate.throttle.clone());
         let world = World::open(Setting {
+            throttle: throttle.subscribe(),
             tables: tables::replicated(&brief.plan, &pin.blue_facts),
             gate_tables: blue_green::gate_tables(&brief.plan, &pin.blue_facts),
             green_gate_tables: blue_green::green_gate_tables(&brief.plan, &pin.blue_facts),
@@ -157,7 +164,7 @@ impl Session {
         })
         .await?;
         let journal = PgJournal::new(world.green_info.clone(), client, pin.attempt, epoch);
-        let session = Session { world, runbook, pin, findings, journal, keeper };
+        let session = Session { world, runbook, pin, findings, throttle, journal, keeper };
         match blue_alone::tell_journal(&session).await {
             Ok(()) => Ok(session),
             Err(error) => session.close(Err(error)).await,
@@ -178,6 +185,11 @@ impl Session {
     /// Returns the error that ends us once the lease is gone.
     pub async fn lost(&self) -> Error {
         self.keeper.lost().await
+    }
+
+    /// Whether the lease was lost only since a side did not answer for too long.
+    pub fn fell_silent(&self) -> bool {
+        self.keeper.fell_silent()
     }
 
     /// Gives the lease up. What failed only because somebody took the lease over fails with that.
@@ -258,6 +270,9 @@ async fn look_before_beginning(brief: &Brief, blue: &Client, green: &Client, ear
     // Over exactly the relations that the fence looks at again.
     let parts = blue_green::gate_tables(&brief.plan, &blue_facts);
     blue_facts.ddl_fingerprint = catalog::ddl_fingerprint(blue, &parts).await?;
+    if brief.plan.replicate.on_ddl == OnDdl::Harmless {
+        blue_facts.shape = catalog::shape(blue, &parts).await?;
+    }
     let attempt = Attempt::new(&brief.plan.name, first_free_number(green).await?);
     let runbook = blue_green::build(&brief.plan, &blue_facts, &attempt, &brief.sql_files);
     demand(brief, &runbook.fingerprint(&brief.plan)?)?;
@@ -348,7 +363,7 @@ pub(super) fn compare_fingerprint(brief: &Brief, runbook: &Runbook, pin: &Pin) -
 
 fn holder_name(wish: Wish) -> String {
     let command = match wish {
-        Wish::Begin => "replicate",
+        Wish::Begin | Wish::GoOn => "replicate",
         Wish::TakeOver(kind) => kind.as_str(),
     };
     format!("{command} (process {})", std::process::id())

@@ -64,6 +64,8 @@ pub struct CopyStatus {
     /// Age of the oldest snapshot that the copy holds on blue, in milliseconds: what vacuum there has to wait for. `None`
     /// when it holds none, or blue cannot be reached.
     pub snapshot_age_ms: Option<i64>,
+    /// The limit of the plan's throttle that the copy waits for. `None` when it does not wait, or blue cannot be reached.
+    pub throttled_by: Option<String>,
 }
 
 /// How far following is.
@@ -205,13 +207,9 @@ async fn copy(
     blue: Option<&tokio_postgres::Client>,
     pin: &Pin,
 ) -> Result<Option<CopyStatus>> {
-    let snapshot_age_ms = match blue {
-        Some(blue) => blue
-            .query_one(include_str!("../../sql/journey/copy_held.sql"), &[])
-            .await
-            .doing(Kind::Server, || "cannot look for snapshots of the copy on blue".into())?
-            .get("snapshot_age_ms"),
-        None => None,
+    let (snapshot_age_ms, throttled_by) = match blue {
+        Some(blue) => (snapshot_age_ms(blue).await?, throttled_by(blue).await?),
+        None => (None, None),
     };
     let row = green
         .query_one(include_str!("../../sql/journey/copy_status.sql"), &[&pin.attempt])
@@ -223,8 +221,25 @@ async fn copy(
         rows: row.get("rows"),
         bytes: row.get("bytes"),
         snapshot_age_ms,
+        throttled_by,
     };
     Ok((status.tables > 0).then_some(status))
+}
+
+async fn snapshot_age_ms(blue: &tokio_postgres::Client) -> Result<Option<i64>> {
+    let row = blue
+        .query_one(include_str!("../../sql/journey/copy_held.sql"), &[])
+        .await
+        .doing(Kind::Server, || "cannot look for snapshots of the copy on blue".into())?;
+    Ok(row.get("snapshot_age_ms"))
+}
+
+async fn throttled_by(blue: &tokio_postgres::Client) -> Result<Option<String>> {
+    let row = blue
+        .query_opt(include_str!("../../sql/journey/read_throttled.sql"), &[])
+        .await
+        .doing(Kind::Server, || "cannot look on blue what the copy waits for".into())?;
+    Ok(row.map(|row| row.get("limit_name")))
 }
 
 async fn follow(

@@ -3,7 +3,7 @@
 use super::name::TableName;
 use crate::{
     error::{Doing, Error, Kind, Result},
-    facts::{Ours, Sequence, ServerFacts, Table, TableKind},
+    facts::{Ours, Sequence, ServerFacts, ShapeKind, ShapeLine, Table, TableKind},
     plan::{Side, TableSelection},
 };
 use serde::de::DeserializeOwned;
@@ -16,7 +16,7 @@ const SURROUNDINGS: &str = include_str!("../../sql/facts/read_surroundings.sql")
 const OBJECTS: &str = include_str!("../../sql/facts/read_objects.sql");
 const TABLES: &str = include_str!("../../sql/facts/read_tables.sql");
 const SEQUENCES: &str = include_str!("../../sql/facts/read_sequences.sql");
-const FINGERPRINT: &str = include_str!("../../sql/facts/read_fingerprint.sql");
+const LIST_SHAPE: &str = include_str!("../../sql/facts/list_shape.sql");
 const OURS: &str = include_str!("../../sql/facts/read_ours.sql");
 const ATTEMPT: &str = include_str!("../../sql/facts/read_attempt.sql");
 const UNCLAIMED: &str = include_str!("../../sql/facts/find_unclaimed.sql");
@@ -200,11 +200,37 @@ async fn read_first_rows(client: &Client, side: Side, mut asked: Vec<&mut Table>
 pub async fn ddl_fingerprint(client: &Client, tables: &[TableName]) -> Result<String> {
     let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
     let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    // Taken on the server: inside the fence there is no time to carry the lines.
+    let digest = format!(
+        "select coalesce(md5(string_agg(line, e'\\n' order by line collate \"C\")), md5('')) as fingerprint
+           from (select array_to_string(array[kind, relation, object] || detail, '|', '~') as line from ({LIST_SHAPE}) as shape) as lines"
+    );
     let row = client
-        .query_one(FINGERPRINT, &[&schemas, &names])
+        .query_one(&digest, &[&schemas, &names])
         .await
         .doing(Kind::Server, || "cannot take the DDL fingerprint".into())?;
     Ok(row.get(0))
+}
+
+/// The lines that [`ddl_fingerprint`] is the digest of.
+///
+/// # Errors
+/// [`Kind::Server`] when the query fails.
+pub async fn shape(client: &Client, tables: &[TableName]) -> Result<Vec<ShapeLine>> {
+    let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    let rows = client
+        .query(LIST_SHAPE, &[&schemas, &names])
+        .await
+        .doing(Kind::Server, || "cannot read the shape of the tables".into())?;
+    rows.iter()
+        .map(|row| {
+            let kind = ShapeKind::parse(row.get("kind"))
+                .ok_or_else(|| Error::new(Kind::Bug, "a part of a table's shape is of no known kind"))?;
+            let (relation, object, detail) = (row.get("relation"), row.get("object"), row.get("detail"));
+            Ok(ShapeLine { kind, relation, object, detail })
+        })
+        .collect()
 }
 
 /// Whether two connections lead to the same database: a lock with a random key is taken on one and looked for on the

@@ -233,6 +233,15 @@ impl ConnInfo {
         format!("{}:{}/{} as {}", self.host, self.port, self.database, self.user)
     }
 
+    /// Whether the server is on the machine we run on, as far as its address tells: a Unix socket, or a loopback address.
+    pub fn is_on_this_machine(&self) -> bool {
+        let address = self.hostaddr.or_else(|| self.host.parse().ok());
+        address.map_or_else(
+            || self.host == "localhost" || self.socket_directory().is_some(),
+            |address| address.is_loopback(),
+        )
+    }
+
     /// A name, an address, or the directory of a Unix socket.
     pub fn host(&self) -> &str {
         &self.host

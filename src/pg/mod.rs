@@ -12,3 +12,4 @@ pub mod snapshot;
 pub mod target;
 mod tls;
 mod transport;
+pub mod trouble;

@@ -12,6 +12,19 @@ pub struct Span(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
+/// Bytes in a second: `50MB/s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rate(pub u64);
+
+/// How far one server may be behind another: by time, `10s`, or by WAL, `64MB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LagMax {
+    /// By time.
+    Time(Span),
+    /// By WAL.
+    Wal(Size),
+}
+
 const SPAN_UNITS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 const SIZE_UNITS: [(&str, u64); 5] =
@@ -69,6 +82,45 @@ impl fmt::Display for Size {
     }
 }
 
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Rate, String> {
+        let size = text.strip_suffix("/s").and_then(|size| parse_quantity(size, &SIZE_UNITS));
+        size.map(Rate).ok_or_else(|| {
+            format!(
+                "`{text}` is not a rate: write a whole number and a unit a second, like 500kB/s or 50MB/s"
+            )
+        })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/s", show_quantity(self.0, &SIZE_UNITS))
+    }
+}
+
+impl FromStr for LagMax {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LagMax, String> {
+        let (time, wal) = (text.parse::<Span>(), text.parse::<Size>());
+        time.map(LagMax::Time).or(wal.map(LagMax::Wal)).map_err(|_| {
+            format!("`{text}` is neither a duration nor a size: write one with its unit, like 10s or 64MB")
+        })
+    }
+}
+
+impl fmt::Display for LagMax {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LagMax::Time(span) => span.fmt(f),
+            LagMax::Wal(size) => size.fmt(f),
+        }
+    }
+}
+
 /// Reads text; a bare number is refused with the words that say how to write one with its unit.
 struct AsText<T>(std::marker::PhantomData<T>);
 
@@ -120,6 +172,12 @@ macro_rules! as_text {
 }
 as_text!(Span, "^[0-9]+ *(ms|s|m|h|d)$", "A duration with its unit: 200ms, 5s, 10m, 72h, 3d.");
 as_text!(Size, "^[0-9]+ *(B|kB|MB|GB|TB)$", "A size with its unit, powers of 1024: 64kB, 1MB, 20GB.");
+as_text!(Rate, "^[0-9]+ *(B|kB|MB|GB|TB)/s$", "Bytes in a second, powers of 1024: 500kB/s, 50MB/s.");
+as_text!(
+    LagMax,
+    "^[0-9]+ *(ms|s|m|h|d|B|kB|MB|GB|TB)$",
+    "A duration or an amount of WAL, with its unit: 10s, 64MB."
+);
 
 #[cfg(test)]
 mod tests {
@@ -131,6 +189,11 @@ mod tests {
             assert_eq!(text.parse::<Span>().unwrap().to_string(), if text == "72h" { "3d" } else { text });
         }
         assert_eq!("1MB".parse::<Size>().unwrap(), Size(1_048_576));
+        for text in ["50MB/s", "1536kB/s"] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
+        assert_eq!("10m".parse::<LagMax>().unwrap(), LagMax::Time(Span(Duration::from_secs(600))));
+        assert_eq!("10MB".parse::<LagMax>().unwrap(), LagMax::Wal(Size(10 << 20)));
         assert_eq!("1536kB".parse::<Size>().unwrap().to_string(), "1536kB");
     }
 
@@ -138,6 +201,10 @@ mod tests {
     fn a_number_without_a_unit_is_refused() {
         for text in ["5", "s", "", "-5s", "5 parsecs", "99999999999999999999s", "1.5s"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
+            assert!(text.parse::<LagMax>().is_err(), "{text}");
+        }
+        for text in ["50MB", "50MB/m", "50/s", "/s", "MB/s"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
         }
     }
 }

@@ -1,13 +1,17 @@
 //! The shape of a plan. The doc comments are the plan reference and the JSON Schema.
 
 mod cutover;
+mod on_ddl;
 mod revocation;
 mod secret;
+mod throttle;
 
 pub use crate::mapping::TableMap;
 pub use cutover::{Cutover, Gate, PgBouncer, Reverse, Route, RouteCommand, Soak, SoakFailure};
+pub use on_ddl::OnDdl;
 pub use revocation::{ChangeOp, ReplayEffect, ReplayUpdate, RevocationRule, RevocationWhen, SameTx};
 pub use secret::Secret;
+pub use throttle::Throttle;
 
 use super::quantity::{Size, Span};
 use crate::pg::name::TableName;
@@ -52,6 +56,16 @@ pub struct Plan {
     /// The switch.
     #[serde(default)]
     pub cutover: Cutover,
+}
+
+impl Plan {
+    /// What an attempt is pinned to: all but the throttle, which may be changed while it runs.
+    #[must_use]
+    pub fn pinned(&self) -> Plan {
+        let mut plan = self.clone();
+        plan.replicate.throttle = Throttle::default();
+        plan
+    }
 }
 
 /// The two kinds of migration.
@@ -144,11 +158,20 @@ pub struct Replicate {
     /// Blue's shape to green's shape, per table.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub map: BTreeMap<TableName, TableMap>,
-    /// Streams of rows at a time; by default as many as this machine has cores, at least 2 and at most 8.
+    /// Streams of rows at a time; by default as many as this machine has cores, at least 2 and at most 8, and no more than `max_worker_processes` of a green on another machine (4 when that is its default of 8).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
+    /// What building indexes on green may use for sorting, all builds together. By default the larger of twice green's `maintenance_work_mem` and half its `shared_buffers`, the half up to 4GB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_memory: Option<Size>,
     /// Which tables are copied in ranges of their key, each whole by itself, so that a copy that is cut goes on in the middle of one.
     pub chunks: Chunks,
+    /// What the copy may cost blue.
+    #[serde(skip_serializing_if = "Throttle::is_none")]
+    pub throttle: Throttle,
+    /// What happens when blue's tables are altered after the copy began.
+    #[serde(skip_serializing_if = "OnDdl::is_stop")]
+    pub on_ddl: OnDdl,
     /// The most WAL we let our slot hold on blue; past it we drop the slot and stop: blue survives first.
     pub retained_wal_max: Size,
     /// Begin although blue's `max_slot_wal_keep_size` is unlimited: when migrate dies and nobody looks, blue's disk fills.
@@ -162,7 +185,10 @@ impl Default for Replicate {
             tables: TableSelection::default(),
             map: BTreeMap::new(),
             workers: None,
+            build_memory: None,
             chunks: Chunks::default(),
+            throttle: Throttle::default(),
+            on_ddl: OnDdl::default(),
             retained_wal_max: Size(20 << 30),
             allow_unbounded_wal: false,
         }

@@ -3,6 +3,7 @@
 mod cutover;
 mod mapping;
 mod revocations;
+mod throttle;
 
 use super::{
     Compat, Cutover, MigrationKind, Plan, Replicate, SchemaFrom, not_yet::not_yet, variables::UnsetVariable,
@@ -12,6 +13,7 @@ use cutover::cutover;
 use mapping::mappings;
 use revocations::revocations;
 use serde::Serialize;
+pub use throttle::throttle_alone;
 
 /// The schema that is ours, on both sides.
 const OUR_SCHEMA: &str = "migrate";
@@ -27,6 +29,7 @@ pub fn validate(plan: &Plan) -> Vec<Finding> {
     compat(plan, &mut notes);
     tables(&plan.replicate, &mut notes);
     mappings(&plan.replicate, &mut notes);
+    throttle::throttle(&plan.replicate.throttle, &mut notes);
     revocations(&plan.revocations, &mut notes);
     cutover(&plan.cutover, &mut notes);
     not_yet(plan, &mut notes);
@@ -276,6 +279,10 @@ fn tables(replicate: &Replicate, notes: &mut Notes) {
             "write 1 to 64, or leave it out",
         );
     }
+    if let Some(memory) = replicate.build_memory.filter(|memory| memory.0 < 16 << 20) {
+        let what = format!("{memory} is too little to sort an index");
+        notes.block("BAD_VALUE", "replicate.build_memory", what, "allow at least 16MB, better some hundred");
+    }
     if replicate.retained_wal_max.0 < 64 << 20 {
         let what = format!("{} of WAL is less than a few segments", replicate.retained_wal_max);
         notes.block("BAD_VALUE", "replicate.retained_wal_max", what, "allow at least 64MB, better some GB");
@@ -380,6 +387,31 @@ mod tests {
                 "cutover:\n",
                 "replicate: { retained_wal_max: 1MB }\ncutover:\n",
                 "BAD_VALUE plan: replicate.retained_wal_max",
+            ),
+            (
+                "cutover:\n",
+                "replicate: { build_memory: 1MB }\ncutover:\n",
+                "BAD_VALUE plan: replicate.build_memory",
+            ),
+            (
+                "cutover:\n",
+                "replicate: { throttle: { rate_max: 1kB/s } }\ncutover:\n",
+                "BAD_VALUE plan: replicate.throttle.rate_max",
+            ),
+            (
+                "cutover:\n",
+                "replicate: { throttle: { active_sessions_max: 0 } }\ncutover:\n",
+                "BAD_VALUE plan: replicate.throttle.active_sessions_max",
+            ),
+            (
+                "cutover:\n",
+                "replicate: { throttle: { replica_lag_max: 0MB } }\ncutover:\n",
+                "BAD_VALUE plan: replicate.throttle.replica_lag_max",
+            ),
+            (
+                "cutover:\n",
+                "replicate: { throttle: { pause_while: \" \" } }\ncutover:\n",
+                "BAD_VALUE plan: replicate.throttle.pause_while",
             ),
         ];
         for (from, to, expected) in cases {

@@ -4,6 +4,7 @@
 //! engine runs it.
 
 pub mod blue_green;
+pub mod copied;
 pub mod in_place;
 pub mod tables;
 
@@ -130,12 +131,12 @@ impl Runbook {
         View { phases }
     }
 
-    /// The fingerprint: plan (secrets left out), steps, their SQL and deadlines; never what changes by itself.
+    /// The fingerprint: plan (secrets left out, and what may be changed while it runs), steps, their SQL and deadlines; never what changes by itself.
     ///
     /// # Errors
     /// [`Kind::Bug`] when the plan cannot be written as JSON.
     pub fn fingerprint(&self, plan: &Plan) -> Result<String> {
-        let text = serde_json::to_string(&(plan, self.view()))
+        let text = serde_json::to_string(&(plan.pinned(), self.view()))
             .doing(Kind::Bug, || "the runbook cannot be written as JSON".into())?;
         Ok(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
     }

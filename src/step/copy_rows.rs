@@ -1,11 +1,17 @@
 //! Copy: a slot, and all rows of every table as they were at some moment after it.
 
-use super::{Notes, Standing, Step, StepId, mark, rebuild_objects, slot, world::World};
+use super::{
+    Notes, Standing, Step, StepId, mark,
+    rebuild_objects::{self, Means},
+    slot,
+    world::World,
+};
 use crate::copy::{
     builds::Builds,
-    chunk::Chunking,
+    cutting::Chunking,
     deferred, empty, ledger,
     rows::{self, CopySpec, CopyTable, CopyTotals},
+    throttle::{HELD_MAX, Throttling},
 };
 use crate::error::Result;
 use crate::pg::{lsn::Lsn, name::TableName};
@@ -103,9 +109,8 @@ impl CopyRows {
         let left = tables_left(world).await?;
         // What an earlier copy built of them, and left when it was cut, would slow this one down.
         deferred::defer(&world.green_info, &left, world.attempt.number, world.epoch).await?;
-        let crew = rebuild_objects::crew(world);
-        let spec = rebuild_objects::spec(world);
-        let builds = Arc::new(Builds::open(&world.green_info, spec, left, world.ears.clone()).await?);
+        let Means { crew, builds } = rebuild_objects::means(world).await?;
+        let builds = Arc::new(Builds::open(&world.green_info, builds, left, world.ears.clone()).await?);
         let copying = async {
             let totals =
                 rows::copy(self.spec(world, crew.streams, builds.clone()), world.ears.clone()).await?;
@@ -120,11 +125,6 @@ impl CopyRows {
     fn spec(&self, world: &World, workers: usize, builds: Arc<Builds>) -> CopySpec {
         let bytes = |name: &TableName| world.blue_facts.table(name).map_or(0, |table| table.heap_bytes);
         let chunks = &world.plan.replicate.chunks;
-        let chunking = |name: &TableName| match bytes(name) > chunks.above.0 {
-            _ if chunks.names(name) => Chunking::Must(chunks.size.0),
-            true => Chunking::IfPossible(chunks.size.0),
-            false => Chunking::No,
-        };
         CopySpec {
             blue: world.blue_info.clone(),
             green: world.green_info.clone(),
@@ -137,13 +137,14 @@ impl CopyRows {
                     columns: table.columns.clone(),
                     mapping: table.mapping.clone(),
                     bytes: bytes(&table.blue),
-                    chunking: chunking(&table.blue),
+                    chunking: Chunking::of(chunks, &table.blue, bytes(&table.blue)),
                 })
                 .collect(),
             workers,
             attempt: world.attempt.number,
             epoch: world.epoch,
             builds,
+            throttle: Throttling { limits: world.throttle.clone(), held_max: HELD_MAX },
         }
     }
 }

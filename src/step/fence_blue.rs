@@ -1,8 +1,8 @@
 //! Fence blue: the one transaction after which blue refuses writes and green has all of them.
 
 use super::{
-    Adoption, Notes, Standing, Step, StepId, arm_gate::count_armed, compare_keys, newcomers, sequences,
-    world::World,
+    Adoption, Notes, Standing, Step, StepId, arm_gate::count_armed, blue_shape, compare_keys, newcomers,
+    sequences, world::World,
 };
 use crate::engine::{failpoint, lease};
 use crate::error::{Doing, Error, Kind, Result};
@@ -222,7 +222,7 @@ async fn look_again(world: &World, fence: &Client) -> Result<()> {
             .hint("their writes reach green only when they are committed: finish or roll them back first"));
     }
     let shape = catalog::ddl_fingerprint(fence, &world.gate_tables).await?;
-    if shape != world.blue_facts.ddl_fingerprint {
+    if !blue_shape::was_accepted(world, &shape).await? {
         return Err(shape_changed());
     }
     newcomers::refuse(&newcomers::look(world, fence).await?)

@@ -3,6 +3,7 @@
 pub mod analyze;
 pub mod arm_gate;
 pub mod attempt;
+pub mod blue_shape;
 pub mod clone_schema;
 pub mod close_blue;
 mod compare_keys;

@@ -2,10 +2,11 @@
 
 use super::{Notes, Standing, Step, StepId, mark, world::World};
 use crate::copy::{
-    crew::Crew,
+    crew::{self, Crew, GreenSettings, Machine},
     rebuild::{self, Extent, RebuildSpec},
 };
 use crate::error::Result;
+use crate::plan::Side;
 use async_trait::async_trait;
 
 /// Rebuilds indexes and constraints, biggest first, several at once. Foreign keys are added without proof: tables are of
@@ -17,9 +18,6 @@ use async_trait::async_trait;
 pub struct RebuildObjects;
 
 const MARK: &str = "objects rebuilt";
-
-/// For sorting, all builds together: enough for the largest sorts of a few million rows to stay in memory.
-const MEMORY_BYTES: u64 = 1 << 30;
 
 #[async_trait]
 impl Step<World> for RebuildObjects {
@@ -44,7 +42,9 @@ impl Step<World> for RebuildObjects {
     }
 
     async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
-        let rebuilt = rebuild::rebuild(&world.green_info, spec(world), Extent::Unproved, &world.ears).await?;
+        let rebuilt =
+            rebuild::rebuild(&world.green_info, means(world).await?.builds, Extent::Unproved, &world.ears)
+                .await?;
         mark::set(world, MARK).await?;
         Ok(Some(serde_json::json!({ "objects": rebuilt })))
     }
@@ -57,21 +57,31 @@ impl Step<World> for RebuildObjects {
 
 /// Rebuilds whatever is recorded and not there, and proves foreign keys.
 pub(super) async fn rebuild(world: &World) -> Result<u64> {
-    rebuild::rebuild(&world.green_info, spec(world), Extent::Whole, &world.ears).await
+    rebuild::rebuild(&world.green_info, means(world).await?.builds, Extent::Whole, &world.ears).await
 }
 
-/// How builds are done, in this step and beside the copy.
-pub(super) fn spec(world: &World) -> RebuildSpec {
-    RebuildSpec {
+/// What the copy and the builds work with.
+pub(super) struct Means {
+    /// How many work on the copy.
+    pub crew: Crew,
+    /// How builds are done, in this step and beside the copy.
+    pub builds: RebuildSpec,
+}
+
+/// Judges by what green tells of itself, and the plan.
+pub(super) async fn means(world: &World) -> Result<Means> {
+    let settings = GreenSettings::read(&*world.client(Side::Green).await?).await?;
+    let replicate = &world.plan.replicate;
+    let machine = Machine {
+        own_cores: world.green_info.is_on_this_machine().then(crew::own_cores),
+        worker_processes: settings.worker_processes,
+    };
+    let crew = Crew::of(replicate.workers, crew::own_cores(), machine);
+    let builds = RebuildSpec {
         attempt: world.attempt.number,
         epoch: world.epoch,
-        workers: crew(world).builders,
-        memory_bytes: MEMORY_BYTES,
-    }
-}
-
-/// How many work on the copy.
-pub(super) fn crew(world: &World) -> Crew {
-    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    Crew::of(world.plan.replicate.workers, cores)
+        workers: crew.builders,
+        memory_bytes: settings.build_bytes(replicate.build_memory.map(|size| size.0), crew.builders),
+    };
+    Ok(Means { crew, builds })
 }

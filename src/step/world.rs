@@ -11,7 +11,7 @@ use crate::pg::{
     conninfo::ConnInfo,
     name::{Ident, TableName},
 };
-use crate::plan::{Plan, Side};
+use crate::plan::{Plan, Side, Throttle};
 use crate::revocation::{
     capture::{Capture, CaptureSpec},
     seal::SealKey,
@@ -20,7 +20,7 @@ use crate::route::Route;
 use crate::stream::follow::{FollowSpec, FollowTable, Follower};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio_postgres::{Client, Transaction};
 
 /// A table that is copied and followed.
@@ -64,6 +64,8 @@ pub struct Setting {
     pub ears: Ears,
     /// What sends clients to blue or green.
     pub route: Option<Route>,
+    /// The newest limits of the copy, which may change while it runs.
+    pub throttle: watch::Receiver<Throttle>,
 }
 
 /// What steps act upon: the setting (reached as the world's own fields), and what lives in this process.

@@ -3,7 +3,6 @@
 mod collector;
 mod looking;
 mod session;
-mod trouble;
 
 pub use super::dirty::DirtyKey;
 pub use super::shape::FollowTable;
@@ -18,6 +17,7 @@ use crate::event::{Ears, Event};
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::lsn::Lsn;
 use crate::pg::replication::Identity;
+use crate::pg::trouble;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -89,6 +89,10 @@ pub fn told(event: &Event) -> Option<String> {
             format!("{GREEN}found{PLAIN}   {step}: there before us, will not be undone")
         }
         Event::StepUndone { step } => format!("{YELLOW}undone{PLAIN}  {step}"),
+        Event::Throttled { by: Some(by) } => format!("{YELLOW}waits{PLAIN}   the copy is throttled by {by}"),
+        Event::Throttled { by: None } => {
+            format!("{GREEN}goes on{PLAIN} blue is within the throttle's limits")
+        }
         Event::Note { text } => format!("{CYAN}note:{PLAIN} {text}"),
         Event::Warning { text } => format!("{YELLOW}warning:{PLAIN} {text}"),
         Event::Progress { .. } | Event::Lag { .. } => return None,
@@ -146,6 +150,8 @@ mod tests {
             (Event::StepDone { step: step(), elapsed_ms: 1234 }, "done    fence/stop-writes in 1.2 s"),
             (Event::StepFound { step: step(), adopted: false }, "found   fence/stop-writes: done before"),
             (Event::StepUndone { step: step() }, "undone  fence/stop-writes"),
+            (Event::Throttled { by: Some("b".into()) }, "waits   the copy is throttled by b"),
+            (Event::Throttled { by: None }, "goes on blue is within the throttle's limits"),
             (Event::Warning { text: "w".into() }, "warning: w"),
         ];
         for (event, expected) in events {

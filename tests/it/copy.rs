@@ -3,6 +3,7 @@
 mod mapped;
 mod resumed;
 mod stage;
+mod throttled;
 
 use migrate::copy::rows;
 use migrate::copy::{analyze, empty, made, schema, views};

@@ -2,6 +2,8 @@
 
 #[path = "journey/beginning.rs"]
 mod beginning;
+#[path = "journey/blue_altered.rs"]
+mod blue_altered;
 #[path = "journey/closed.rs"]
 mod closed;
 #[path = "journey/compat.rs"]
@@ -12,5 +14,9 @@ mod handover;
 mod mapped;
 #[path = "journey/newcomers.rs"]
 mod newcomers;
+#[path = "journey/restarted.rs"]
+mod restarted;
 #[path = "journey/stage.rs"]
 mod stage;
+#[path = "journey/throttled.rs"]
+mod throttled;

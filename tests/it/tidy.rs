@@ -20,7 +20,21 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("check", &["ddl", "error", "facts", "finding", "mapping", "pg::lsn", "pg::name", "plan"]),
     (
         "runbook",
-        &["check", "ddl", "error", "facts", "finding", "mapping", "pg::lsn", "pg::name", "plan", "step"],
+        // How the copy will cut the tables is decided in two pure files of its own.
+        &[
+            "check",
+            "copy::crew",
+            "copy::cutting",
+            "ddl",
+            "error",
+            "facts",
+            "finding",
+            "mapping",
+            "pg::lsn",
+            "pg::name",
+            "plan",
+            "step",
+        ],
     ),
     // The catalog queries fill facts about the tables a plan selects, and what a mapping must know of green's; the
     // replication connection hands out decoded messages, which `stream` defines.

@@ -150,3 +150,16 @@ fn children_get_it_through_their_environment() {
     assert_eq!(env["PGSSLMODE"], "verify-full");
     assert_eq!(env["PGSSLROOTCERT"], "system");
 }
+
+#[test]
+fn an_address_tells_whether_the_server_is_here() {
+    let is_here = |text: &str| parse(text).is_on_this_machine();
+    for here in
+        ["host=/run/postgresql", "host=localhost", "host=127.0.0.2", "host=::1", "host=db hostaddr=127.0.0.1"]
+    {
+        assert!(is_here(here), "{here}");
+    }
+    for elsewhere in ["host=db", "host=10.0.0.1", "host=localhost hostaddr=10.0.0.1"] {
+        assert!(!is_here(elsewhere), "{elsewhere}");
+    }
+}

@@ -1,6 +1,6 @@
 //! For a pull request: a table of what runs, the findings, and the SQL folded away.
 
-use super::{Shown, words};
+use super::{Shown, tables, words};
 use crate::finding::{Finding, Severity};
 
 /// Of a long plan, what a reviewer can read; the rest is counted.
@@ -41,6 +41,9 @@ pub fn markdown(shown: &Shown) -> String {
             ));
         }
         text.push_str(&rest(rewritten.statements.len()));
+    }
+    if let Some(copy) = &shown.copy {
+        text.push_str(&tables::markdown(copy));
     }
     if let Some(runbook) = &shown.runbook {
         for phase in &runbook.phases {
@@ -85,7 +88,7 @@ fn rest(count: usize) -> String {
 }
 
 /// Text in a cell: nothing in it is Markdown or HTML, and it is one line.
-fn inline(text: &str) -> String {
+pub(super) fn inline(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -105,7 +108,7 @@ fn inline(text: &str) -> String {
 }
 
 /// Text between backticks in a cell.
-fn code(text: &str) -> String {
+pub(super) fn code(text: &str) -> String {
     text.replace('`', "'").replace('|', "\\|").replace(['\n', '\r'], " ")
 }
 

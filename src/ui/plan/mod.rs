@@ -5,6 +5,7 @@ mod markdown;
 mod original;
 mod sarif;
 mod sql;
+mod tables;
 mod text;
 mod words;
 
@@ -12,7 +13,7 @@ use crate::{
     ddl::{Rewritten, SqlFile},
     finding::Finding,
     plan::MigrationKind,
-    runbook::View,
+    runbook::{View, copied::CopyList},
 };
 use serde::Serialize;
 
@@ -38,6 +39,9 @@ pub struct Shown {
     /// The steps from blue to green.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runbook: Option<View>,
+    /// The tables that are copied, when blue was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopyList>,
     /// The statements in place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ddl: Option<Rewritten>,

@@ -12,6 +12,7 @@ fn shown(files: Vec<SqlFile>) -> Shown {
         fingerprint: None,
         findings: rewritten.findings.clone(),
         runbook: None,
+        copy: None,
         ddl: Some(rewritten),
         path: "db".into(),
         files,

@@ -1,6 +1,6 @@
 //! For people: the original line with a caret, what it would have cost, what runs instead and why.
 
-use super::{Shown, original::Originals, words};
+use super::{Shown, original::Originals, tables, words};
 use crate::{
     ddl::Online,
     finding::{Finding, Severity},
@@ -23,6 +23,9 @@ pub fn text(shown: &Shown) -> String {
                 "blue was not looked at: its tables are not in the steps, and there is no fingerprint\n"
             }
         });
+    }
+    if let Some(copy) = &shown.copy {
+        text.push_str(&tables::text(copy));
     }
     for one in shown.runbook.iter().flat_map(|runbook| &runbook.phases) {
         text.push_str(&phase(one));

@@ -2,18 +2,21 @@
 
 use crate::support::Pair;
 use migrate::copy::builds::Builds;
-use migrate::copy::chunk::Chunking;
+use migrate::copy::cutting::Chunking;
 use migrate::copy::pg_dump::{self, PgDump};
 use migrate::copy::rebuild::{self, Extent, RebuildSpec};
 use migrate::copy::rows::{self, CopySpec, CopyTable, CopyTotals};
+use migrate::copy::throttle::{HELD_MAX, Throttling};
 use migrate::copy::{deferred, schema};
 use migrate::error::Error;
 use migrate::event::{Deaf, Ears, Event, Listener};
 use migrate::pg::connect::connect;
 use migrate::pg::conninfo::ConnInfo;
 use migrate::pg::name::{Ident, TableName};
+use migrate::plan::Throttle;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_postgres::Client;
 
 pub const EPOCH: i64 = 7;
@@ -105,6 +108,7 @@ impl Stage {
             workers: 3,
             attempt: ATTEMPT,
             epoch: EPOCH,
+            throttle: unthrottled(),
             builds: Arc::new(Builds::open(&self.green_info, REBUILD, [], deaf()).await.unwrap()),
         }
     }
@@ -151,6 +155,17 @@ pub fn in_ranges(mut spec: CopySpec, table: &str) -> CopySpec {
         table.chunking = Chunking::Must(table.bytes / 8);
     }
     spec
+}
+
+/// No limits, and none to come.
+pub fn unthrottled() -> Throttling {
+    throttled(Throttle::default()).1
+}
+
+/// Limits that may be changed.
+pub fn throttled(limits: Throttle) -> (watch::Sender<Throttle>, Throttling) {
+    let (change, limits) = watch::channel(limits);
+    (change, Throttling { limits, held_max: HELD_MAX })
 }
 
 pub fn deaf() -> Ears {

@@ -32,7 +32,10 @@ pub struct Stage {
 
 impl Stage {
     pub async fn set(name: &str) -> Stage {
-        let pair = Pair::fresh(name).await;
+        Stage::on(name, Pair::fresh(name).await).await
+    }
+
+    pub async fn on(name: &str, pair: Pair) -> Stage {
         pair.blue().await.batch_execute(SCHEMA).await.unwrap();
         let stage = Stage { desk: Desk::new(name), bouncer: PgBouncer::start(&pair).await, pair };
         stage.desk.write("plan.yaml", PLAN);

@@ -1,7 +1,7 @@
 //! Which failures may pass by themselves, and how long we try.
 
+use super::replication::ServerError;
 use crate::error::{Error, Kind};
-use crate::pg::replication::ServerError;
 use std::time::Duration;
 
 /// Attempts without any progress in between, and the longest wait between two: together about two minutes.
@@ -11,7 +11,7 @@ const WAIT_MIN: Duration = Duration::from_millis(200);
 
 /// How many attempts are left.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub struct Patience {
     failures: u32,
 }
 
@@ -23,15 +23,16 @@ impl Patience {
         }
         let wait = WAIT_MIN.saturating_mul(1 << self.failures.min(10)).min(WAIT_MAX);
         self.failures += 1;
-        // Jitter, so that several followers do not come back all at once.
+        // Jitter, so that several of us do not come back all at once.
         Some(wait.mul_f64(rand::random_range(0.5..1.0)))
     }
 }
 
 /// Whether a new connection and some time may heal it. What the data or the plan is to blame for never passes.
-pub(super) fn may_pass(error: &Error) -> bool {
+pub fn may_pass(error: &Error) -> bool {
     match error.kind {
-        Kind::Connect | Kind::Server => {}
+        // The journal's own kind, when green does not take an entry.
+        Kind::Connect | Kind::Server | Kind::Stopped => {}
         _ => return false,
     }
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -79,6 +80,8 @@ mod tests {
         assert!(may_pass(&Error::new(Kind::Connect, "gone")));
         assert!(!may_pass(&Error::new(Kind::Gate, "shape")));
         assert!(!may_pass(&Error::new(Kind::Lease, "epoch")));
+        assert!(!may_pass(&Error::new(Kind::Stopped, "something is in the way")));
+        assert!(may_pass(&Error::new(Kind::Stopped, "journal").source(std::io::Error::other("reset"))));
     }
 
     #[test]
