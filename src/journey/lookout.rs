@@ -1,7 +1,7 @@
 //! What happens to blue while green follows, beside its rows: told once, each thing.
 
 use crate::event::Event;
-use crate::plan::{OnDdl, Side};
+use crate::plan::Side;
 use crate::step::blue_shape::{self, ShapeSeen};
 use crate::step::newcomers::{self, Newcomer};
 use crate::step::world::World;
@@ -15,7 +15,7 @@ const LOOK_AT_SHAPE_EVERY: Duration = Duration::from_secs(10);
 /// How long blue may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
-/// Names newcomers and, when the plan lets us go on with some, changes of blue's shape.
+/// Names newcomers and changes of blue's shape.
 #[derive(Default)]
 pub(super) struct Lookout {
     newcomers_seen: Option<Instant>,
@@ -35,7 +35,7 @@ impl Lookout {
             self.look_for_newcomers(world).await;
             self.newcomers_seen = Some(Instant::now());
         }
-        if world.plan.replicate.on_ddl == OnDdl::Harmless && is_due(self.shape_seen, LOOK_AT_SHAPE_EVERY) {
+        if is_due(self.shape_seen, LOOK_AT_SHAPE_EVERY) {
             self.look_at_shape(world).await;
             self.shape_seen = Some(Instant::now());
         }
@@ -62,6 +62,9 @@ impl Lookout {
         let said = match tokio::time::timeout(ANSWER_MAX, blue_shape::look(world)).await {
             Ok(Ok(ShapeSeen::AsPinned)) => Vec::new(),
             Ok(Ok(ShapeSeen::Accepted(changes))) => changes.iter().map(|change| accepted(change)).collect(),
+            Ok(Ok(ShapeSeen::Changed(why))) if why.is_empty() => {
+                vec!["on blue, the shape of its tables was changed: `migrate cutover` will refuse that".into()]
+            }
             Ok(Ok(ShapeSeen::Changed(why))) => {
                 why.iter().map(|why| format!("on blue, {why}: `migrate cutover` will refuse that")).collect()
             }
