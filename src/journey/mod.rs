@@ -13,6 +13,7 @@ pub mod finish;
 pub mod gates;
 pub mod handover;
 pub mod in_place;
+pub mod mapped_rows;
 pub mod observe;
 pub mod rehearse;
 pub mod replicate;
