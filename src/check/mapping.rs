@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The plan's mappings of tables that blue has.
-fn mappings(plan: &Plan, facts: &Facts) -> Vec<Mapping> {
+pub fn mappings(plan: &Plan, facts: &Facts) -> Vec<Mapping> {
     let Some(blue) = &facts.blue else { return Vec::new() };
     let of = |(name, map): (_, &crate::mapping::TableMap)| {
         Some(Mapping { map: map.clone(), blue: BlueTable::of(blue.table(name)?) })

@@ -6,7 +6,7 @@ use crate::ddl;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::facts::Facts;
 use crate::finding::{Finding, Severity, any_blocking};
-use crate::journey::{applied, observe, session::Brief};
+use crate::journey::{applied, mapped_rows, observe, session::Brief};
 use crate::pg::conninfo::ConnInfo;
 use crate::plan::{MigrationKind, Plan, load::SqlFile, variables::UnsetVariable};
 use crate::runbook::{
@@ -14,7 +14,7 @@ use crate::runbook::{
     copied::{self, CopyList},
     in_place,
 };
-use crate::step::attempt::Attempt;
+use crate::step::{attempt::Attempt, sample_rows::Sample};
 use crate::ui::{
     Ui,
     plan::{self, Shown},
@@ -45,6 +45,13 @@ pub struct PlanArgs {
     /// Write the facts that were read to this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["offline", "facts"])]
     save_facts: Option<PathBuf>,
+    /// Hold blue's rows against what green demands of them (NOT NULL, CHECK, domains, what is unique): all rows of mapped
+    /// tables up to 32 MiB, a sample of larger ones. Shows keys of rows that break a rule, and no other values
+    #[arg(long, conflicts_with_all = ["offline", "facts"])]
+    prove_rows: bool,
+    /// Show up to N rows of each mapped table, before and after. It shows their values as they are, secrets too
+    #[arg(long, value_name = "N", conflicts_with_all = ["offline", "facts"])]
+    sample: Option<u32>,
     /// How it is written
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -86,6 +93,31 @@ impl FailOn {
     }
 }
 
+impl PlanArgs {
+    fn refuse_rows_without_place(&self, is_migrations: bool) -> Result<()> {
+        let flag = match (self.prove_rows, self.sample) {
+            (true, _) => "--prove-rows",
+            (false, Some(_)) => "--sample",
+            (false, None) => return Ok(()),
+        };
+        if is_migrations {
+            return Err(Error::new(
+                Kind::Request,
+                format!("{flag} is about a plan's mapped tables, and this is no plan"),
+            )
+            .hint("give it a plan with `replicate.map`"));
+        }
+        if self.sample.is_some() && !matches!(self.format, Format::Text | Format::Json) {
+            return Err(Error::new(
+                Kind::Request,
+                "--sample shows rows, and this format is made to be passed on",
+            )
+            .hint("use --format text or json"));
+        }
+        Ok(())
+    }
+}
+
 /// The plan, and what is known about it.
 struct Subject {
     plan: Plan,
@@ -94,6 +126,8 @@ struct Subject {
     findings: Vec<Finding>,
     /// Without a server, variables may be missing.
     unset: Vec<UnsetVariable>,
+    /// On request alone: they show values.
+    samples: Vec<Sample>,
 }
 
 pub async fn run(args: PlanArgs, ui: &Ui) -> Result<ExitCode> {
@@ -101,11 +135,12 @@ pub async fn run(args: PlanArgs, ui: &Ui) -> Result<ExitCode> {
     if !is_migrations {
         args.directory.refuse_for_file()?;
     }
+    args.refuse_rows_without_place(is_migrations)?;
     let subject = match (is_migrations, &args.facts, args.offline) {
         (true, ..) => look_into_migrations(&args, ui).await?,
         (false, Some(path), _) => look_into_file(&args.plan, path)?,
         (false, None, true) => look_at_plan(&args.plan)?,
-        (false, None, false) => look_at_servers(&args.plan, ui).await?,
+        (false, None, false) => look_at_servers(&args, ui).await?,
     };
     if let (Some(path), Some(facts)) = (&args.save_facts, &subject.facts) {
         let text =
@@ -121,7 +156,7 @@ pub async fn run(args: PlanArgs, ui: &Ui) -> Result<ExitCode> {
 }
 
 fn build(subject: Subject) -> Result<Shown> {
-    let Subject { plan, sql_files, facts, findings, unset } = subject;
+    let Subject { plan, sql_files, facts, findings, unset, samples } = subject;
     let mut shown = Shown {
         plan: plan.name.clone(),
         kind: plan.kind,
@@ -131,6 +166,7 @@ fn build(subject: Subject) -> Result<Shown> {
         runbook: None,
         copy: None,
         ddl: None,
+        samples,
         path: String::new(),
         files: Vec::new(),
     };
@@ -181,20 +217,27 @@ fn has_every_value(plan: &Plan, unset: &[UnsetVariable]) -> Result<bool> {
     Ok(!unset.iter().any(|variable| text.contains(&variable.placeholder())))
 }
 
-async fn look_at_servers(path: &Path, ui: &Ui) -> Result<Subject> {
-    let (Brief { plan, sql_files, .. }, mut findings) = brief::read(path)?;
+async fn look_at_servers(args: &PlanArgs, ui: &Ui) -> Result<Subject> {
+    let (Brief { plan, sql_files, .. }, mut findings) = brief::read(&args.plan)?;
     let mut facts = None;
+    let mut samples = Vec::new();
     if !any_blocking(&findings) {
         let observed = observe::connect_and_observe(&plan, ui.ears()).await?;
         findings.extend(observed.judge(&plan));
+        if args.prove_rows {
+            findings.extend(mapped_rows::prove(&plan, &observed.facts).await?);
+        }
+        if let Some(rows) = args.sample {
+            samples = mapped_rows::sample(&plan, &observed.facts, rows).await?;
+        }
         facts = Some(observed.facts);
     }
-    Ok(Subject { plan, sql_files, facts, findings, unset: Vec::new() })
+    Ok(Subject { plan, sql_files, facts, findings, unset: Vec::new(), samples })
 }
 
 fn look_at_plan(path: &Path) -> Result<Subject> {
     let Sketch { plan, sql_files, findings, unset } = brief::sketch(path)?;
-    Ok(Subject { plan, sql_files, facts: None, findings, unset })
+    Ok(Subject { plan, sql_files, facts: None, findings, unset, samples: Vec::new() })
 }
 
 fn look_into_file(plan: &Path, path: &Path) -> Result<Subject> {
@@ -221,7 +264,7 @@ async fn look_into_migrations(args: &PlanArgs, ui: &Ui) -> Result<Subject> {
         migrations.keep_unapplied(&applied);
     }
     let (sql_files, findings) = migrations.into_parts();
-    Ok(Subject { plan, sql_files, facts, findings, unset: Vec::new() })
+    Ok(Subject { plan, sql_files, facts, findings, unset: Vec::new(), samples: Vec::new() })
 }
 
 const FACTS_HELP: &str = "write one with `migrate plan --save-facts FILE`";

@@ -63,7 +63,9 @@ impl Lookout {
             Ok(Ok(ShapeSeen::AsPinned)) => Vec::new(),
             Ok(Ok(ShapeSeen::Accepted(changes))) => changes.iter().map(|change| accepted(change)).collect(),
             Ok(Ok(ShapeSeen::Changed(why))) if why.is_empty() => {
-                vec!["on blue, the shape of its tables was changed: `migrate cutover` will refuse that".into()]
+                vec![
+                    "on blue, the shape of its tables was changed: `migrate cutover` will refuse that".into(),
+                ]
             }
             Ok(Ok(ShapeSeen::Changed(why))) => {
                 why.iter().map(|why| format!("on blue, {why}: `migrate cutover` will refuse that")).collect()

@@ -14,6 +14,7 @@ pub mod gates;
 pub mod handover;
 pub mod in_place;
 mod lookout;
+pub mod mapped_rows;
 pub mod observe;
 pub mod rehearse;
 pub mod replicate;

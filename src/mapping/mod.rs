@@ -13,5 +13,5 @@ mod wanted;
 
 pub use expression::{Expression, Unreadable};
 pub use fit::{Fitted, Output, Problem, Source, as_error};
-pub use statements::{Image, LANDED, Parameters};
+pub use statements::{Image, LANDED, MADE_OF, Parameters};
 pub use wanted::{BlueColumn, BlueTable, GreenColumn, GreenTable, Mapping, TableMap};

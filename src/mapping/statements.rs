@@ -3,6 +3,7 @@
 //! mean a column of blue.
 
 use super::fit::Fitted;
+use crate::pg::name::TableName;
 use std::collections::BTreeSet;
 
 /// Which image of a row a cell is of.
@@ -32,6 +33,9 @@ impl Parameters {
 
 /// What a landed row is called in the statements that read it.
 pub const LANDED: &str = "migrate_landed";
+
+/// The column of a table of tried rows that says which landed row each is made of.
+pub const MADE_OF: &str = "migrate_made_of";
 
 /// What green's row is called.
 const GREEN: &str = "migrate_green";
@@ -180,21 +184,56 @@ impl Fitted {
             all.iter().map(|at| format!("migrate_after.v{at}::{}", self.outputs[*at].type_name)).collect();
         let actual: Vec<_> = self.outputs.iter().map(|output| format!("{GREEN}.{}", output.name)).collect();
         let before = self.keys(self.sources_before().into_iter(), None, &mut cells);
-        let count = self.sources.len();
-        let arrays: Vec<_> = (1..=count).map(|at| format!("${at}::text[]")).collect();
-        let names: Vec<_> = (0..count).map(|at| format!("c{at}")).collect();
         format!(
             "select {LANDED}.at, case when {LANDED}.there then (select row({})::text from {after}) end as expected, \
              (select row({})::text from {} as {GREEN}, {before} where {}) as actual \
-             from unnest({}, ${}::boolean[]) with ordinality as {LANDED} ({}, there, at)",
+             from {}",
             expected.join(", "),
             actual.join(", "),
             self.green,
             self.found(),
-            arrays.join(", "),
-            count + 1,
-            names.join(", "),
+            self.unnested(),
         )
+    }
+
+    /// What becomes of rows, as text arrays in the order of the outputs; null for one that the condition leaves out.
+    /// Parameters: a text array for each source, then a boolean array, as long.
+    pub fn show(&self) -> String {
+        let mut cells = |_: Image, at: usize| format!("{LANDED}.c{at}");
+        let all: Vec<usize> = (0..self.outputs.len()).collect();
+        let after = self.after(&all, &mut cells);
+        // As the type itself writes it.
+        let text = |at: &usize| {
+            format!(
+                "case when migrate_after.v{at} is not null then pg_catalog.format('%s', migrate_after.v{at}) end"
+            )
+        };
+        let texts: Vec<_> = all.iter().map(text).collect();
+        format!(
+            "select (select array[{}]::text[] from {after}) as made from {} order by {LANDED}.at",
+            texts.join(", "),
+            self.unnested(),
+        )
+    }
+
+    /// Makes rows of landed ones in a table that has green's columns, and one before them for the number (`landed`) of the
+    /// row they come from; of the outputs given.
+    pub fn try_landed(&self, outputs: &[usize], landing: &str, made: &TableName, chosen: &str) -> String {
+        let after = self.after(outputs, &mut |_, at| format!("{LANDED}.c{at}"));
+        let names: String = outputs.iter().map(|at| format!(", {}", self.outputs[*at].name)).collect();
+        let values: String = outputs.iter().map(|at| format!(", migrate_after.v{at}")).collect();
+        format!(
+            "insert into {made} ({MADE_OF}{names}) select {LANDED}.landed{values} \
+             from {landing} as {LANDED} cross join lateral {after} where {chosen}"
+        )
+    }
+
+    /// Rows of parameters, as `migrate_landed`: a text array for each source, and a boolean array, which says of how many.
+    fn unnested(&self) -> String {
+        let count = self.sources.len();
+        let arrays: String = (1..=count).map(|at| format!("${at}::text[], ")).collect();
+        let names: String = (0..count).map(|at| format!("c{at}, ")).collect();
+        format!("unnest({arrays}${}::boolean[]) with ordinality as {LANDED} ({names}there, at)", count + 1)
     }
 
     fn insert_from(&self, from: &str) -> String {

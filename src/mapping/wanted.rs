@@ -108,6 +108,27 @@ impl TableMap {
     }
 }
 
+impl Mapping {
+    /// Green's table as the map alone lets one suppose it, while green has none: the columns that are given, and blue's that
+    /// keep their name. Their types are not known.
+    pub fn supposed_green(&self) -> GreenTable {
+        let carried = self.blue.columns.iter().filter(|column| {
+            !column.generated
+                && self.map.carries_as_is(&column.name)
+                && !self.map.columns.contains_key(&column.name)
+        });
+        let names = self.map.columns.keys().chain(carried.map(|column| &column.name));
+        let column = |name: &Ident| GreenColumn {
+            name: name.clone(),
+            type_name: String::new(),
+            must_be_given: false,
+            generated: false,
+            identity_always: false,
+        };
+        GreenTable { columns: names.map(column).collect(), unique: Vec::new() }
+    }
+}
+
 impl BlueTable {
     /// From the facts.
     pub fn of(table: &Table) -> BlueTable {

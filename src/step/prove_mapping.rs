@@ -1,7 +1,9 @@
 //! Prove the mappings: green itself says whether it takes them, before any row is there.
 
-use super::{Notes, Standing, Step, StepId, mark, world::World};
+use super::{Notes, Standing, Step, StepId, mark, prove_rows::Lookers, world::World};
 use crate::error::{Doing, Error, Kind, Result};
+use crate::event::Event;
+use crate::finding::Severity;
 use crate::mapping::{Fitted, Mapping, Parameters, Problem, as_error};
 use crate::pg::{name::TableName, target};
 use crate::plan::Side;
@@ -10,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::Client;
 
-/// Holds every mapping against green's tables, and has green prepare the statements that will write them.
+/// Holds every mapping against green's tables, has green prepare the statements that will write them, and holds blue's rows
+/// against green's rules.
 ///
 /// # Crash
 /// Nothing is changed but a mark of ours.
@@ -36,7 +39,10 @@ impl Step<World> for ProveMapping {
     }
 
     fn shows(&self) -> Vec<String> {
-        self.stories.iter().flat_map(|(_, story)| story.iter().cloned()).collect()
+        let stories = self.stories.iter().flat_map(|(_, story)| story.iter().cloned());
+        stories
+            .chain(["blue's rows, or a sample of a large table, are held against green's rules".to_owned()])
+            .collect()
     }
 
     fn deadline(&self) -> String {
@@ -65,13 +71,37 @@ impl Step<World> for ProveMapping {
                     .hint("create it on green under blue's name, in the plan's SQL"));
             }
         }
+        let found = prove_rows(world, &mappings).await?;
         mark::set(world, MARK).await?;
-        Ok(None)
+        Ok(Some(serde_json::json!({ "rows": found })))
     }
 
     async fn undo(&self, world: &World, _: &Notes) -> Result<()> {
         mark::clear(world, MARK).await
     }
+}
+
+/// Holds blue's rows against green's rules while green still has them; gives what was found, a line each.
+async fn prove_rows(world: &World, mappings: &[Arc<Mapping>]) -> Result<Vec<String>> {
+    let lookers = Lookers::open(world.info(Side::Blue), world.info(Side::Green)).await?;
+    let mut findings = Vec::new();
+    for mapping in mappings {
+        findings.extend(lookers.prove(mapping).await?.findings(&mapping.blue.name));
+    }
+    for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
+        world.ears.tell(Event::Warning { text: finding.what.clone() });
+    }
+    let refused: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Blocking)
+        .map(|finding| format!("{}: {}", finding.place, finding.what))
+        .collect();
+    if !refused.is_empty() {
+        let what = format!("green would refuse rows of blue:\n{}", refused.join("\n"));
+        return Err(Error::new(Kind::Gate, what)
+            .hint("nothing was copied; mend these rows on blue and replicate again, or `migrate rollback --all` and mend the plan"));
+    }
+    Ok(findings.into_iter().map(|finding| finding.what).collect())
 }
 
 /// The fence sets green's sequences, and must not find one missing then.

@@ -1,6 +1,7 @@
 //! The first copy, from 15 to 18: schema, rows, deferred objects, and what a broken copy leaves.
 
 mod mapped;
+mod mapped_rows;
 mod resumed;
 mod stage;
 mod throttled;

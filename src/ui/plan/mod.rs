@@ -3,6 +3,7 @@
 
 mod markdown;
 mod original;
+mod sample;
 mod sarif;
 mod sql;
 mod tables;
@@ -14,6 +15,7 @@ use crate::{
     finding::Finding,
     plan::MigrationKind,
     runbook::{View, copied::CopyList},
+    step::sample_rows::Sample,
 };
 use serde::Serialize;
 
@@ -45,6 +47,9 @@ pub struct Shown {
     /// The statements in place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ddl: Option<Rewritten>,
+    /// Rows of mapped tables, with their values; only when they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Sample>,
     /// What was asked for: the plan file, or the directory.
     #[serde(skip)]
     pub path: String,

@@ -14,6 +14,7 @@ fn shown(files: Vec<SqlFile>) -> Shown {
         runbook: None,
         copy: None,
         ddl: Some(rewritten),
+        samples: Vec::new(),
         path: "db".into(),
         files,
     }

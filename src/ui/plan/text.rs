@@ -1,6 +1,6 @@
 //! For people: the original line with a caret, what it would have cost, what runs instead and why.
 
-use super::{Shown, original::Originals, tables, words};
+use super::{Shown, original::Originals, sample, tables, words};
 use crate::{
     ddl::Online,
     finding::{Finding, Severity},
@@ -34,6 +34,7 @@ pub fn text(shown: &Shown) -> String {
     for (at, step) in shown.ddl.iter().flat_map(|ddl| &ddl.statements).enumerate() {
         text.push_str(&statement(at + 1, step, &originals));
     }
+    text.push_str(&sample::text(&shown.samples));
     text.push('\n');
     // A note says something of many lines at once.
     let quote = |finding: &Finding| {

@@ -22,7 +22,7 @@ cutover:
   route: { pgbouncer: [ { admin: "${PGB_ADMIN}", database: app, config: "${PGB_CONFIG}", to: "${PGB_TO}" } ] }
 "#;
 
-const GREEN_SQL: &str = "alter table public.p1 add column loud text not null, add column half bigint;
+const GREEN_SQL: &str = "alter table public.p1 add column loud text not null, add column half bigint; alter table public.p1 add constraint p1_loud check (loud <> 'BAD');
     alter table public.p2 rename to notes; alter table public.notes rename note to text; alter table public.notes add column label text not null;";
 
 const CHANGES: &str = "insert into p1 (note) values ('new'); update p1 set note = note || '!' where id % 3 = 0; delete from p1 where id = 7;
@@ -52,6 +52,31 @@ async fn tables_are_mapped_from_the_plan_to_the_last_key() {
     ] {
         assert!(plan.stdout.contains(line), "{line}: {}", plan.stdout);
     }
+
+    let early = stage.run("plan", &["--prove-rows"]).await.expect(1);
+    assert!(early.stderr.contains("prepare/prove-mappings"), "{early:?}");
+    let sample = stage.run("plan", &["--sample", "2"]).await.expect(0);
+    for part in [
+        "secrets too",
+        "loud = \"N1\"",
+        "not on green: the condition leaves it out",
+        "green has no such table yet",
+    ] {
+        assert!(sample.stdout.contains(part), "{part}: {}", sample.stdout);
+    }
+    stage.run("plan", &["--sample", "0"]).await.expect(1);
+    stage.run("plan", &["--sample", "2", "--format", "markdown"]).await.expect(1);
+    stage.run("plan", &["--sample", "2", "--offline"]).await.expect(2);
+
+    // A row that green's check would refuse after the copy stops us before it.
+    stage.on_blue("update p1 set note = 'bad' where id = 7").await;
+    let stopped = stage.run("replicate", &["--until-caught-up"]).await;
+    assert_ne!(stopped.code, 0);
+    for part in ["p1_loud", "1 row of 500 rows tried (all there were)", "the first: 7", "nothing was copied"]
+    {
+        assert!(stopped.stderr.contains(part), "{part}: {}", stopped.stderr);
+    }
+    stage.on_blue("update p1 set note = 'n7' where id = 7").await;
 
     stage.run("replicate", &["--until-caught-up"]).await.expect(0);
     stage.on_blue(CHANGES).await;

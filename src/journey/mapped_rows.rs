@@ -1,0 +1,61 @@
+//! What `plan` does with blue's rows when it is asked to: hold them against green's rules, or show a few.
+
+use super::session;
+use crate::check;
+use crate::error::{Error, Kind, Result};
+use crate::facts::Facts;
+use crate::finding::Finding;
+use crate::plan::{Plan, Side};
+use crate::step::prove_rows::Lookers;
+use crate::step::sample_rows::{self, Sample};
+
+/// No more rows of a table are shown.
+pub const SAMPLE_MAX: u32 = 100;
+
+/// Holds the rows of every mapped table against green's rules.
+///
+/// # Errors
+/// [`Kind::Request`] when there is nothing to hold, or green has no rules yet.
+pub async fn prove(plan: &Plan, facts: &Facts) -> Result<Vec<Finding>> {
+    refuse_without_map(plan)?;
+    let mappings = check::mappings_that_fit(plan, facts);
+    if mappings.is_empty() {
+        return Err(Error::new(Kind::Request, "green has not its tables and keys now, or no mapping fits them, so rows cannot be held against its rules")
+            .hint("`migrate replicate` does it by itself in `prepare/prove-mappings`, when green has its shape and before a row is copied"));
+    }
+    let (blue, green) = session::connections(plan)?;
+    let lookers = Lookers::open(&blue, &green).await?;
+    let mut findings = Vec::new();
+    for mapping in &mappings {
+        findings.extend(lookers.prove(mapping).await?.findings(&mapping.blue.name));
+    }
+    Ok(findings)
+}
+
+/// Reads up to `rows` rows of every mapped table, before and after.
+///
+/// # Errors
+/// [`Kind::Request`] when nothing is mapped, or `rows` is out of range; [`Kind::Gate`] when a map does not fit.
+pub async fn sample(plan: &Plan, facts: &Facts, rows: u32) -> Result<Vec<Sample>> {
+    refuse_without_map(plan)?;
+    if rows == 0 || rows > SAMPLE_MAX {
+        return Err(Error::new(Kind::Request, format!("a sample of {rows} rows is asked for"))
+            .hint(format!("ask for 1 to {SAMPLE_MAX}")));
+    }
+    let (blue, green) = session::connections(plan)?;
+    let blue = session::reach(Side::Blue, &blue, "sample").await?;
+    let green = session::reach(Side::Green, &green, "sample").await?;
+    let mut samples = Vec::new();
+    for mapping in check::mappings(plan, facts) {
+        samples.push(sample_rows::sample(&blue, &green, &mapping, rows).await?);
+    }
+    Ok(samples)
+}
+
+fn refuse_without_map(plan: &Plan) -> Result<()> {
+    if plan.replicate.map.is_empty() {
+        return Err(Error::new(Kind::Request, format!("the plan `{}` maps no table", plan.name))
+            .hint("tables of one shape on both sides are carried as they are; `replicate.map` says how others become green's"));
+    }
+    Ok(())
+}

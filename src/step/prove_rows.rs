@@ -1,0 +1,218 @@
+//! Holding blue's rows against what green demands of them, before anything is copied: the rows, or a sample of them, travel
+//! to a temporary table of green's, green makes its own rows of them there, and all of it is rolled back.
+
+mod trial;
+
+use crate::error::{Doing, Error, Kind, Result};
+use crate::finding::{Finding, Place, Severity};
+use crate::mapping::{Fitted, Mapping, as_error};
+use crate::pg::{connect, conninfo::ConnInfo, name::TableName, target};
+use std::time::Duration;
+use tokio_postgres::{Client, error::SqlState};
+use trial::Trial;
+
+/// A table that takes no more than this on blue is tried whole, another by a sample of about as much.
+const BYTES_MAX: u64 = 32 << 20;
+
+/// No more rows than this are tried of a table.
+const ROWS_MAX: u64 = 400_000;
+
+/// For all of one table, so that a connection that is silent does not hold us.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// Sessions of its own on both sides: a trial that is given up in the middle goes with them.
+pub struct Lookers {
+    /// Reads, and nothing else.
+    pub blue: Client,
+    /// What it makes is temporary, and rolled back.
+    pub green: Client,
+}
+
+/// What came of trying a table's rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// They were tried.
+    Tried(Tried),
+    /// They were not, or not all; why.
+    Unfinished(String),
+}
+
+/// Rows that were held against green's rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// How many rows of blue.
+    pub rows: u64,
+    /// Whether these were all.
+    pub extent: Extent,
+    /// How many rules they were held against.
+    pub rules: usize,
+    /// The rules that some rows break.
+    pub broken: Vec<Broken>,
+    /// The rules that they were not held against, by name.
+    pub left_out: Vec<String>,
+}
+
+/// How much of a table was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Every row that blue had.
+    All,
+    /// Some of its blocks.
+    Sample,
+}
+
+/// A rule, and the rows that break it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// The rule, in words.
+    pub rule: String,
+    /// How many rows.
+    pub rows: u64,
+    /// Blue's keys of the first few.
+    pub keys: Vec<String>,
+}
+
+impl Lookers {
+    /// Opens them.
+    ///
+    /// # Errors
+    /// [`Kind::Connect`].
+    pub async fn open(blue: &ConnInfo, green: &ConnInfo) -> Result<Lookers> {
+        let (blue, green) =
+            tokio::try_join!(connect::connect(blue, "try rows"), connect::connect(green, "try rows"))?;
+        Ok(Lookers { blue, green })
+    }
+
+    /// Tries the rows of one table. Green must have its keys and checks.
+    ///
+    /// Nobody waits for it: blue's table is read under a short lock timeout, green's is only looked at, and each statement
+    /// has 30 s.
+    ///
+    /// # Errors
+    /// [`Kind::Gate`] when the mapping does not fit green, [`Kind::Server`] when a server refuses what this needs.
+    pub async fn prove(&self, mapping: &Mapping) -> Result<Proof> {
+        let shape = target::read(&self.green, &mapping.map.target(&mapping.blue.name)).await?;
+        let fitted = mapping.fit(&shape).map_err(|problems| as_error(&mapping.blue.name, &problems))?;
+        let tried = tokio::time::timeout(DEADLINE, self.try_rows(mapping, &fitted)).await;
+        match tried {
+            Ok(Ok(tried)) => Ok(Proof::Tried(tried)),
+            Ok(Err(error)) => match why_unfinished(&error) {
+                Some(why) => Ok(Proof::Unfinished(why.to_owned())),
+                None => Err(error),
+            },
+            Err(_) => Err(Error::new(
+                Kind::Deadline,
+                format!(
+                    "the rows of {} were not tried within {} s",
+                    mapping.blue.name.plain(),
+                    DEADLINE.as_secs()
+                ),
+            )
+            .hint("look for what its session on green (`migrate: try rows`) waits for in pg_stat_activity")),
+        }
+    }
+
+    async fn try_rows(&self, mapping: &Mapping, fitted: &Fitted) -> Result<Tried> {
+        self.begin().await?;
+        let trial = Trial { mapping, fitted, blue: &self.blue, green: &self.green };
+        let tried = trial.run().await;
+        let (blue, green) =
+            tokio::join!(self.blue.batch_execute("rollback"), self.green.batch_execute("rollback"));
+        let tried = tried?;
+        blue.and(green).doing(Kind::Server, || "a trial of rows cannot be rolled back".into())?;
+        Ok(tried)
+    }
+
+    async fn begin(&self) -> Result<()> {
+        let patience = "set local lock_timeout = '2s'; set local statement_timeout = '30s'";
+        let blue = format!("begin isolation level repeatable read read only; {patience}");
+        let green = format!("begin read write; {patience}; set local check_function_bodies = off");
+        tokio::try_join!(self.blue.batch_execute(&blue), self.green.batch_execute(&green))
+            .doing(Kind::Server, || "a trial of rows cannot begin".into())?;
+        Ok(())
+    }
+}
+
+/// What a server ended for its time, or for somebody else's lock, says nothing about the rows.
+fn why_unfinished(error: &Error) -> Option<&'static str> {
+    let source = error.source.as_ref()?.downcast_ref::<tokio_postgres::Error>()?;
+    match source.code()? {
+        code if *code == SqlState::QUERY_CANCELED => Some("a statement took longer than 30 s"),
+        code if *code == SqlState::LOCK_NOT_AVAILABLE => Some("somebody holds a lock on it"),
+        _ => None,
+    }
+}
+
+impl Proof {
+    /// As findings of the table's map.
+    pub fn findings(&self, blue: &TableName) -> Vec<Finding> {
+        let finding = |code: &str, severity: Severity, what: String, help: &str| Finding {
+            code: code.into(),
+            severity,
+            place: Place::Plan { field: format!("replicate.map.{}", blue.plain()) },
+            what,
+            help: help.into(),
+        };
+        let tried = match self {
+            Proof::Tried(tried) => tried,
+            Proof::Unfinished(why) => {
+                let what = format!("the rows of {} were not held against green's rules: {why}", blue.plain());
+                let help = "try again in a quieter hour; what does not fit stops the copy, or the keys built after it";
+                return vec![finding("MAPPED_ROWS_UNPROVED", Severity::Warning, what, help)];
+            }
+        };
+        let of = format!("of {} tried ({})", rows(tried.rows), tried.extent.words());
+        let refused = |broken: &Broken| {
+            let what = format!(
+                "{}: {} {of}; blue's keys of the first: {}",
+                broken.rule,
+                rows(broken.rows),
+                broken.keys.join("; ")
+            );
+            finding(
+                "MAPPED_ROWS_REFUSED",
+                Severity::Blocking,
+                what,
+                "mend these rows on blue, the expression, or green's rule",
+            )
+        };
+        let mut findings: Vec<Finding> = tried.broken.iter().map(refused).collect();
+        if findings.is_empty() {
+            let left_out = match tried.left_out.as_slice() {
+                [] => String::new(),
+                names => format!("; not looked at: {}", names.join(", ")),
+            };
+            let what = format!(
+                "{} of {} ({}) fit all {} of green's rules{left_out}",
+                rows(tried.rows),
+                blue.plain(),
+                tried.extent.words(),
+                tried.rules
+            );
+            findings.push(finding("MAPPED_ROWS_FIT", Severity::Info, what, tried.extent.help()));
+        }
+        findings
+    }
+}
+
+impl Extent {
+    fn words(self) -> &'static str {
+        match self {
+            Extent::All => "all there were",
+            Extent::Sample => "a sample of the table's blocks",
+        }
+    }
+
+    fn help(self) -> &'static str {
+        match self {
+            Extent::All => "nothing; rows written since may differ",
+            Extent::Sample => {
+                "nothing; rows outside the sample may break a rule, and so may two equal ones of which one is outside"
+            }
+        }
+    }
+}
+
+fn rows(count: u64) -> String {
+    if count == 1 { "1 row".to_owned() } else { format!("{count} rows") }
+}
