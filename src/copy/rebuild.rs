@@ -98,11 +98,15 @@ pub async fn rebuild(green: &ConnInfo, spec: RebuildSpec, extent: Extent, ears: 
     Ok(made)
 }
 
+/// A build's commit does not wait for the disk: a crash of green takes the object back with the mark that it is made, and the
+/// step's own mark comes after both and does wait.
 pub(super) async fn open_session(green: &ConnInfo, spec: RebuildSpec) -> Result<Client> {
     let client = lease::session(green, "rebuild indexes", spec.epoch).await?;
     let kilobytes = (spec.memory_bytes / 1024 / spec.workers as u64).clamp(1024, i32::MAX as u64);
     client
-        .batch_execute(&format!("set maintenance_work_mem = '{kilobytes}kB'; set lock_timeout = '10min'"))
+        .batch_execute(&format!(
+            "set maintenance_work_mem = '{kilobytes}kB'; set lock_timeout = '10min'; set synchronous_commit = off"
+        ))
         .await
         .doing(Kind::Server, || "a session for building indexes cannot be prepared on green".into())?;
     Ok(client)
