@@ -23,6 +23,10 @@ use tokio::task::JoinHandle;
 /// How long a batch waits for more after something came, while we are far behind.
 const PATIENCE_MAX: Duration = Duration::from_millis(20);
 
+/// The runtime's timer is no finer: a wait of a tenth of it would take all of it, and close behind blue that was most of
+/// the time from a commit on blue to its sight on green (2.7 ms beside 0.3 ms of a subscription).
+const PATIENCE_MIN: Duration = Duration::from_millis(1);
+
 /// How often a position that moved without any change for us is written down.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
 
@@ -257,7 +261,8 @@ impl Session<'_> {
     fn patience(&self) -> Duration {
         let newest = self.collector.batch.applied.commit_time;
         let behind = newest.map_or(Duration::ZERO, |newest| self.pulse.age_of(newest));
-        (behind / 4).min(PATIENCE_MAX).saturating_sub(self.came.elapsed())
+        let patience = (behind / 4).min(PATIENCE_MAX).saturating_sub(self.came.elapsed());
+        if patience < PATIENCE_MIN { Duration::ZERO } else { patience }
     }
 
     /// Begins to write what is collected.
