@@ -28,6 +28,8 @@ pub(super) struct LoadWatch {
     blue: ConnInfo,
     epoch: i64,
     session: Option<Client>,
+    /// The limit that the session's name says, if one.
+    said: Option<&'static str>,
 }
 
 /// What blue's own views say.
@@ -40,7 +42,7 @@ struct Load {
 
 impl LoadWatch {
     pub(super) fn new(blue: &ConnInfo, epoch: i64) -> LoadWatch {
-        LoadWatch { blue: blue.clone(), epoch, session: None }
+        LoadWatch { blue: blue.clone(), epoch, session: None, said: None }
     }
 
     /// The first limit that blue is over. A blue that takes too long to answer is too busy for us, whatever it has to do.
@@ -65,21 +67,27 @@ impl LoadWatch {
     }
 
     /// Lets `status` know by the session's name, as long as the session lives.
-    pub(super) async fn say(&self, over: Option<&Over>) {
+    pub(super) async fn say(&mut self, over: Option<&Over>) {
+        self.said = over.map(|over| over.limit);
         let Some(session) = self.session.as_ref() else { return };
-        let name = over.map_or_else(|| "throttle".to_owned(), |over| format!("throttle, {}", over.limit));
-        let sql = format!("set application_name = {}", literal(&format!("migrate {}: {name}", self.epoch)));
-        if !matches!(timeout(WAY_MAX, session.batch_execute(&sql)).await, Ok(Ok(()))) {
+        if !matches!(timeout(WAY_MAX, session.batch_execute(&self.naming())).await, Ok(Ok(()))) {
             tracing::debug!("the session that looks at blue's load cannot say what it saw");
         }
+    }
+
+    /// The statement that gives a session its name.
+    fn naming(&self) -> String {
+        let name = self.said.map_or_else(|| "throttle".to_owned(), |limit| format!("throttle, {limit}"));
+        format!("set application_name = {}", literal(&format!("migrate {}: {name}", self.epoch)))
     }
 
     async fn connect(&self) -> Result<Client> {
         let session = lease::session(&self.blue, "throttle", self.epoch).await?;
         session
             .batch_execute(&format!(
-                "set default_transaction_read_only = on; set statement_timeout = '{}ms'",
-                ANSWER_MAX.as_millis()
+                "set default_transaction_read_only = on; set statement_timeout = '{}ms'; {}",
+                ANSWER_MAX.as_millis(),
+                self.naming()
             ))
             .await
             .doing(Kind::Connect, || "a session that looks at blue's load cannot be prepared".into())?;

@@ -71,7 +71,7 @@ pub async fn run(request: &Request, mut stop: watch::Receiver<bool>, ears: Ears)
         {
             Ok(ended) => return Ok(ended),
             // The first time nothing says that the servers were ever to be reached.
-            Err(Failed::ToOpen(error)) if wish == Wish::Begin || !trouble::may_pass(&error) => {
+            Err(Failed::ToOpen(error)) if wish == Wish::Begin || !trouble::lost_a_server(&error) => {
                 return Err(error);
             }
             Err(Failed::ForGood(error)) => return Err(error),
@@ -121,7 +121,7 @@ async fn run_once(
     };
     if let Err(error) = prepared {
         let fell_silent = error.kind == Kind::Lease && session.fell_silent();
-        let may_pass = fell_silent || trouble::may_pass(&error);
+        let may_pass = fell_silent || trouble::lost_a_server(&error);
         return session.close(Err(error)).await.map_err(|error| match error.kind {
             // Somebody else has taken over.
             Kind::Lease if !fell_silent => Failed::ForGood(error),

@@ -30,6 +30,18 @@ impl Patience {
 
 /// Whether a new connection and some time may heal it. What the data or the plan is to blame for never passes.
 pub fn may_pass(error: &Error) -> bool {
+    passes(error, code_may_pass)
+}
+
+/// Whether a connection dropped, or its server stopped, starts or has no room for one more.
+pub fn lost_a_server(error: &Error) -> bool {
+    passes(error, |sqlstate| {
+        matches!(sqlstate, "57P01" | "57P02" | "57P03" | "57P05" | "53300") || sqlstate.starts_with("08")
+    })
+}
+
+/// Judges by the server's code; what has none, by whether a connection broke.
+fn passes(error: &Error, code_passes: impl Fn(&str) -> bool) -> bool {
     match error.kind {
         // The journal's own kind, when green does not take an entry.
         Kind::Connect | Kind::Server | Kind::Stopped => {}
@@ -40,15 +52,15 @@ pub fn may_pass(error: &Error) -> bool {
     while let Some(cause) = next {
         if let Some(postgres) = cause.downcast_ref::<tokio_postgres::Error>() {
             match postgres.code() {
-                Some(code) => return code_may_pass(code.code()),
+                Some(code) => return code_passes(code.code()),
                 None => unsaid |= postgres.is_closed(),
             }
         }
         if let Some(db) = cause.downcast_ref::<tokio_postgres::error::DbError>() {
-            return code_may_pass(db.code().code());
+            return code_passes(db.code().code());
         }
         if let Some(server) = cause.downcast_ref::<ServerError>() {
-            return code_may_pass(&server.sqlstate);
+            return code_passes(&server.sqlstate);
         }
         unsaid |= cause.is::<std::io::Error>();
         next = cause.source();
@@ -76,6 +88,8 @@ mod tests {
         assert!(may_pass(&server("55006")));
         assert!(may_pass(&server("57P03")));
         assert!(!may_pass(&server("23505")));
+        assert!(may_pass(&server("55P03")) && !lost_a_server(&server("55P03")));
+        assert!(lost_a_server(&server("57P01")) && lost_a_server(&Error::new(Kind::Connect, "gone")));
         assert!(!may_pass(&server("42P01")));
         assert!(may_pass(&Error::new(Kind::Connect, "gone")));
         assert!(!may_pass(&Error::new(Kind::Gate, "shape")));

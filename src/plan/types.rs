@@ -169,7 +169,7 @@ pub struct Replicate {
     /// What the copy may cost blue.
     #[serde(skip_serializing_if = "Throttle::is_none")]
     pub throttle: Throttle,
-    /// What happens when blue's tables are altered after the copy began.
+    /// What happens when blue's tables are altered after the copy began; `stop` by default.
     #[serde(skip_serializing_if = "OnDdl::is_stop")]
     pub on_ddl: OnDdl,
     /// The most WAL we let our slot hold on blue; past it we drop the slot and stop: blue survives first.

@@ -247,7 +247,8 @@ fn in_two_ranges(mut spec: CopySpec) -> CopySpec {
 /// However the tables are cut, a long wait lets blue's snapshots go, and the copy becomes whole after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_wait_lets_blues_snapshots_go() {
-    let shapes: [(&str, fn(CopySpec) -> CopySpec); 3] =
+    type Shape = fn(CopySpec) -> CopySpec;
+    let shapes: [(&str, Shape); 3] =
         [("whole", |spec| spec), ("blocks", |spec| in_pieces(spec, "a")), ("ranges", in_two_ranges)];
     for (name, shape) in shapes {
         let stage = two_tables(&format!("copy_held_{name}")).await;
