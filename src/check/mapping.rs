@@ -4,58 +4,82 @@ use super::{Seen, view};
 use crate::{
     facts::Facts,
     finding::{Finding, Place, Severity},
-    mapping::{BlueTable, GreenTable, Mapping, Problem},
+    mapping::{BlueTable, Fitted, GreenTable, Mapping, Problem, TableMap, TableMaps, lost_in_split},
     plan::Plan,
 };
 
 /// The plan's mappings of tables that blue has.
 pub fn mappings(plan: &Plan, facts: &Facts) -> Vec<Mapping> {
     let Some(blue) = &facts.blue else { return Vec::new() };
-    let of = |(name, map): (_, &crate::mapping::TableMap)| {
-        Some(Mapping { map: map.clone(), blue: BlueTable::of(blue.table(name)?) })
-    };
-    plan.replicate.map.iter().filter_map(of).collect()
+    let mut mappings = Vec::new();
+    for (name, maps) in &plan.replicate.map {
+        let Some(table) = blue.table(name) else { continue };
+        let of = |(part, map): (_, &TableMap)| Mapping { map: map.clone(), part, blue: BlueTable::of(table) };
+        mappings.extend(maps.parts().map(of));
+    }
+    mappings
+}
+
+/// How a mapping fits, by the catalogs alone; `None` while green's shape is not known.
+fn fit(plan: &Plan, facts: &Facts, mapping: &Mapping) -> Option<Result<Fitted, Vec<Problem>>> {
+    // While an attempt is on, green's keys may be away until the rows are there.
+    let green = facts
+        .green
+        .as_ref()
+        .filter(|_| view::green_has_its_shape(plan, facts) && !view::attempt_is_on(facts))?;
+    let target = green.table(&mapping.map.target(&mapping.blue.name));
+    Some(mapping.fit(&target.map(GreenTable::of).unwrap_or_default()))
 }
 
 /// What does not fit in a mapping, by the catalogs alone.
 fn problems(plan: &Plan, facts: &Facts, mapping: &Mapping) -> Vec<Problem> {
-    let Some(green) = facts.green.as_ref().filter(|_| view::green_has_its_shape(plan, facts)) else {
-        return mapping.problems_on_blue();
-    };
-    // While an attempt is on, green's keys may be away until the rows are there.
-    if view::attempt_is_on(facts) {
-        return mapping.problems_on_blue();
+    match fit(plan, facts, mapping) {
+        Some(fitted) => fitted.err().unwrap_or_default(),
+        None => mapping.problems_on_blue(),
     }
-    let target = green.table(&mapping.map.target(&mapping.blue.name));
-    mapping.fit(&target.map(GreenTable::of).unwrap_or_default()).err().unwrap_or_default()
+}
+
+/// What all parts of a split lose together.
+fn lost(plan: &Plan, facts: &Facts, parts: &[Mapping]) -> Vec<Problem> {
+    let fitted = |mapping: &Mapping| Some((mapping.clone(), fit(plan, facts, mapping)?.ok()?));
+    let fitted: Option<Vec<_>> = parts.iter().map(fitted).collect();
+    fitted.map(|parts| lost_in_split(&parts)).unwrap_or_default()
 }
 
 fn field(mapping: &Mapping, part: &str) -> String {
-    let table = format!("replicate.map.{}", mapping.blue.name.plain());
+    let entry = mapping.part.map_or_else(String::new, |part| format!("[{part}]"));
+    let table = format!("replicate.map.{}{entry}", mapping.blue.name.plain());
     if part.is_empty() { table } else { format!("{table}.{part}") }
 }
 
 pub(super) fn unfit(plan: &Plan, facts: &Facts) -> Vec<Seen> {
     let Some(blue) = &facts.blue else { return Vec::new() };
     let mut seen = Vec::new();
-    for (name, map) in &plan.replicate.map {
+    for name in plan.replicate.map.keys().filter(|name| blue.table(name).is_none()) {
         let field = format!("replicate.map.{}", name.plain());
-        if blue.table(name).is_none() {
-            seen.push(Seen::plan(field.as_str(), format!("blue has no table {}", name.plain())));
-        }
+        seen.push(Seen::plan(field, format!("blue has no table {}", name.plain())));
+    }
+    for (name, map) in plan.replicate.maps() {
         let target = map.target(name);
         if target != *name && blue.table(&target).is_some() && plan.replicate.writes_unmapped(&target) {
             let what = format!(
-                "{0} becomes {1}, and blue's {1} is carried there too: merging tables is not built yet",
+                "{0} becomes {1}, and blue's {1} is carried there too, unmapped (to merge the two, map {1} as well: `{1}: {{ merge: rows }}`)",
                 name.plain(),
                 target.plain()
             );
-            seen.push(Seen::plan(format!("{field}.to"), what));
+            seen.push(Seen::plan(format!("replicate.map.{}.to", name.plain()), what));
         }
     }
-    for mapping in mappings(plan, facts) {
-        for Problem { field: part, what, help } in problems(plan, facts, &mapping) {
-            seen.push(Seen::plan(field(&mapping, &part), format!("{what} ({help})")));
+    let mappings = mappings(plan, facts);
+    for parts in mappings.chunk_by(|one, next| one.blue.name == next.blue.name) {
+        for mapping in parts {
+            for Problem { field: part, what, help } in problems(plan, facts, mapping) {
+                seen.push(Seen::plan(field(mapping, &part), format!("{what} ({help})")));
+            }
+        }
+        for Problem { what, help, .. } in lost(plan, facts, parts) {
+            let field = format!("replicate.map.{}", parts[0].blue.name.plain());
+            seen.push(Seen::plan(field, format!("{what} ({help})")));
         }
     }
     seen
@@ -74,7 +98,23 @@ pub(super) fn unproved(plan: &Plan, facts: &Facts) -> Vec<Seen> {
 pub(super) fn revocation_key(plan: &Plan, _: &Facts) -> Vec<Seen> {
     let mut seen = Vec::new();
     for (at, rule) in plan.revocations.iter().enumerate() {
-        let Some(map) = plan.replicate.map.get(&rule.table) else { continue };
+        let Some(maps) = plan.replicate.map.get(&rule.table) else { continue };
+        let is_merged = plan.replicate.merged().values().any(|tables| tables.contains(&&rule.table));
+        let TableMaps::One(map) = maps else {
+            let what = format!(
+                "{} is split on green: rules over split tables are not built yet",
+                rule.table.plain()
+            );
+            seen.push(Seen::plan(format!("revocations[{at}].table"), what));
+            continue;
+        };
+        if is_merged {
+            let what = format!(
+                "{} is merged with others on green: rules over merged tables are not built yet",
+                rule.table.plain()
+            );
+            seen.push(Seen::plan(format!("revocations[{at}].table"), what));
+        }
         for key in rule.key.iter().filter(|key| !map.carries_as_is(key)) {
             let what = format!(
                 "{} of {} is not on green as it is, and a rule's key must be: rules over mapped keys are not built yet",

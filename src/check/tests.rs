@@ -6,7 +6,7 @@ use super::{checks, reference, run};
 use crate::{
     facts::*,
     finding::Severity,
-    mapping::TableMap,
+    mapping::{TableMap, TableMaps},
     pg::name::{Ident, TableName},
     plan::{ChangeOp, SameTx},
 };
@@ -76,6 +76,17 @@ const MAPPINGS: &[Spoiled] = &[
     }),
     ("MAPPING_UNFIT", Case::shaped, |c| {
         c.map("token", TableMap { to: Some(name("gone")), ..TableMap::default() });
+    }),
+    ("MAPPING_UNFIT", Case::shaped, |c| {
+        let part = |to: &str| TableMap {
+            to: Some(name(to)),
+            columns: [(Ident::new("id"), "id".to_owned())].into(),
+            ..TableMap::default()
+        };
+        // No part has a place for the other columns.
+        let only_id = Table { columns: vec![column("id", "bigint")], ..table("only") };
+        c.green().tables.push(only_id);
+        c.plan.replicate.map.insert(name("token"), TableMaps::Split(vec![part("only")]));
     }),
     ("MAPPING_UNPROVED", Case::good, |c| c.map("token", TableMap::default())),
     ("REVOCATION_MAPPED", Case::good, |c| {

@@ -56,7 +56,9 @@ impl Ledger {
             .map_err(|error| {
                 error.hint("look in green's pg_stat_activity for sessions of `migrate`; end them, then replicate again")
             })?;
-        let names: Vec<String> = spec.tables.iter().map(|table| table.blue.plain()).collect();
+        // A table that is split is there for each part.
+        let names: BTreeSet<String> = spec.tables.iter().map(|table| table.blue.plain()).collect();
+        let names: Vec<String> = names.into_iter().collect();
         client
             .execute(RESET_TABLES, &[&spec.attempt, &names])
             .await
@@ -149,7 +151,7 @@ pub(super) async fn mark_whole(
     let (rows, bytes) = run.counts.so_far();
     let took_ms = u64::try_from(run.counts.took().as_millis()).unwrap_or(u64::MAX);
     let values: [&(dyn ToSql + Sync); 7] =
-        [&attempt, &run.table.blue.plain(), &clamp(rows), &clamp(bytes), &xids, &seen_lsn, &clamp(took_ms)];
+        [&attempt, &run.table().blue.plain(), &clamp(rows), &clamp(bytes), &xids, &seen_lsn, &clamp(took_ms)];
     green
         .execute(MARK_TABLE, &values)
         .await

@@ -56,9 +56,28 @@ impl Part {
     }
 }
 
+/// A table of blue with what becomes of it.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) table: CopyTable,
+    /// The same table of blue and others of green, when it is split.
+    pub(super) more: Vec<CopyTable>,
+}
+
+impl Source {
+    /// Once for each table of green that it becomes.
+    pub(super) fn ways(&self) -> impl Iterator<Item = &CopyTable> {
+        std::iter::once(&self.table).chain(&self.more)
+    }
+
+    fn is_kin_of(&self, table: &CopyTable) -> bool {
+        self.table.blue == table.blue || self.ways().any(|way| way.green == table.green)
+    }
+}
+
 /// One try at a table, shared by its pieces.
 pub(super) struct TableRun {
-    pub(super) table: CopyTable,
+    pub(super) source: Source,
     pub(super) counts: Counts,
     pieces_left: AtomicUsize,
     /// The moment that all pieces are of, once the first has begun.
@@ -75,9 +94,9 @@ pub(super) enum Stage {
 }
 
 impl TableRun {
-    fn new(table: CopyTable, pieces: usize, counts: Counts) -> Arc<TableRun> {
+    fn new(source: Source, pieces: usize, counts: Counts) -> Arc<TableRun> {
         Arc::new(TableRun {
-            table,
+            source,
             counts,
             pieces_left: AtomicUsize::new(pieces),
             held: Mutex::new(None),
@@ -85,15 +104,25 @@ impl TableRun {
         })
     }
 
+    /// Its table of blue; of a table that is split, with the first part.
+    pub(super) fn table(&self) -> &CopyTable {
+        &self.source.table
+    }
+
+    /// The tables of green that it fills.
+    pub(super) fn greens(&self) -> impl Iterator<Item = &TableName> {
+        self.source.ways().map(|way| &way.green)
+    }
+
     pub(super) fn progress(&self, stage: Stage) -> Event {
         let (rows, bytes) = self.counts.so_far();
         let total_bytes = match stage {
             // COPY's format is not the heap's; what is known is only never less than what was seen.
-            Stage::Copying => self.table.bytes.max(bytes),
+            Stage::Copying => self.table().bytes.max(bytes),
             Stage::Done => bytes,
         };
         let done = stage == Stage::Done;
-        Event::Progress { subject: self.table.blue.plain(), rows, bytes, total_bytes, done }
+        Event::Progress { subject: self.table().blue.plain(), rows, bytes, total_bytes, done }
     }
 
     /// The moment of a table cut by blocks. The first piece to ask takes it and empties the table on green; the others wait.
@@ -102,7 +131,7 @@ impl TableRun {
         if let Some(held) = &*held {
             return Ok(held.clone());
         }
-        copier.empty(&self.table.green, spec.epoch).await?;
+        copier.empty(self.greens(), spec.epoch).await?;
         let taken = Arc::new(HeldMoment::take(spec).await?);
         *held = Some(taken.clone());
         Ok(taken)
@@ -132,6 +161,8 @@ impl TableRun {
 /// A part of a table for one worker.
 pub(super) struct Piece {
     pub(super) run: Arc<TableRun>,
+    /// Tables that are merged with it on green: copied with it, as of the same moment and whole.
+    with: Vec<Arc<TableRun>>,
     pub(super) part: Part,
     yields: u32,
     not_before: Instant,
@@ -139,7 +170,20 @@ pub(super) struct Piece {
 
 impl Piece {
     fn new(run: &Arc<TableRun>, part: Part) -> Piece {
-        Piece { run: run.clone(), part, yields: 0, not_before: Instant::now() }
+        Piece { run: run.clone(), with: Vec::new(), part, yields: 0, not_before: Instant::now() }
+    }
+
+    /// Tables that are merged. A row that moves from one to another would be there twice, or not at all, if each were copied as
+    /// of a moment of its own.
+    fn of_family(family: Vec<Source>) -> Option<Piece> {
+        let mut runs = family.into_iter().map(|source| TableRun::new(source, 1, Counts::default()));
+        let first = runs.next()?;
+        Some(Piece { with: runs.collect(), ..Piece::new(&first, Part::Whole) })
+    }
+
+    /// Its table, and those that are copied with it.
+    pub(super) fn runs(&self) -> impl Iterator<Item = &Arc<TableRun>> {
+        std::iter::once(&self.run).chain(&self.with)
     }
 
     /// Whether it may be begun.
@@ -199,7 +243,11 @@ impl Piece {
     }
 
     async fn cut_anew(&self, copier: &TableCopier, spec: &CopySpec) -> Result<Vec<Piece>> {
-        let mut pieces = pieces_of(self.run.table.clone(), Cutting::ByBlocks, copier, spec).await?;
+        let family: Vec<Source> = self.runs().map(|run| run.source.clone()).collect();
+        let mut pieces = match family.as_slice() {
+            [alone] => pieces_of(alone.clone(), Cutting::ByBlocks, copier, spec).await?,
+            _ => Piece::of_family(family).into_iter().collect(),
+        };
         for piece in &mut pieces {
             (piece.yields, piece.not_before) = (self.yields, self.not_before);
         }
@@ -215,51 +263,101 @@ enum Cutting {
 }
 
 /// The pieces of all tables, the biggest table's first.
-pub(super) async fn cut(mut tables: Vec<CopyTable>, spec: &CopySpec) -> Result<VecDeque<Piece>> {
-    tables.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.blue.cmp(&b.blue)));
-    let all_bytes = tables.iter().map(|table| table.bytes).sum();
+pub(super) async fn cut(tables: Vec<CopyTable>, spec: &CopySpec) -> Result<VecDeque<Piece>> {
+    let bytes = |family: &[Source]| family.iter().map(|source| source.table.bytes).sum::<u64>();
+    let mut families = families(tables);
+    families.sort_by(|a, b| bytes(b).cmp(&bytes(a)).then_with(|| a[0].table.blue.cmp(&b[0].table.blue)));
+    let all_bytes = families.iter().map(|family| bytes(family)).sum();
     let mut copier = None;
     let mut pieces = VecDeque::new();
-    for table in tables {
-        let cutting = match cutting::is_cut_by_blocks(table.bytes, all_bytes, spec.workers) {
+    for family in families {
+        refuse_ranges(&family)?;
+        let source = match <[Source; 1]>::try_from(family) {
+            Ok([source]) => source,
+            Err(family) => {
+                pieces.extend(Piece::of_family(family));
+                continue;
+            }
+        };
+        let cutting = match cutting::is_cut_by_blocks(source.table.bytes, all_bytes, spec.workers) {
             true => Cutting::ByBlocks,
             false => Cutting::Never,
         };
-        if cutting == Cutting::Never && table.chunking == Chunking::No {
-            pieces.push_back(Piece::new(&TableRun::new(table, 1, Counts::default()), Part::Whole));
+        if cutting == Cutting::Never && source.table.chunking == Chunking::No {
+            pieces.push_back(Piece::new(&TableRun::new(source, 1, Counts::default()), Part::Whole));
             continue;
         }
         let copier = match &copier {
             Some(copier) => copier,
             None => copier.insert(TableCopier::connect(spec).await?),
         };
-        let name = table.blue.clone();
-        pieces
-            .extend(pieces_of(table, cutting, copier, spec).await.map_err(|error| name_table(error, &name))?);
+        let name = source.table.blue.clone();
+        pieces.extend(
+            pieces_of(source, cutting, copier, spec).await.map_err(|error| name_table(error, &name))?,
+        );
     }
     Ok(pieces)
 }
 
+/// What must be copied together: a table with all that it becomes, and with it those that become the same.
+fn families(tables: Vec<CopyTable>) -> Vec<Vec<Source>> {
+    let (mapped, plain): (Vec<_>, Vec<_>) = tables.into_iter().partition(|table| table.mapping.is_some());
+    let alone = |table| vec![Source { table, more: Vec::new() }];
+    let mut families: Vec<Vec<Source>> = Vec::new();
+    for table in mapped {
+        let is_kin = |family: &Vec<Source>| family.iter().any(|source| source.is_kin_of(&table));
+        let (kin, others): (Vec<_>, Vec<_>) = families.into_iter().partition(is_kin);
+        let mut family: Vec<Source> = kin.into_iter().flatten().collect();
+        match family.iter_mut().find(|source| source.table.blue == table.blue) {
+            Some(source) => source.more.push(table),
+            None => family.push(Source { table, more: Vec::new() }),
+        }
+        // Locks on blue are taken in this order.
+        family.sort_by(|a, b| a.table.blue.cmp(&b.table.blue));
+        families = others;
+        families.push(family);
+    }
+    families.extend(plain.into_iter().map(alone));
+    families
+}
+
+/// Ranges of a key are for a table that becomes one of its own.
+fn refuse_ranges(family: &[Source]) -> Result<()> {
+    let is_plain = family.len() == 1 && family.iter().all(|source| source.more.is_empty());
+    let must = |source: &&Source| matches!(source.table.chunking, Chunking::Must(_));
+    match family.iter().find(must).filter(|_| !is_plain) {
+        None => Ok(()),
+        Some(source) => {
+            let error = Error::new(
+                Kind::Request,
+                "it cannot be copied in ranges of its key: it is split or merged on green",
+            );
+            Err(name_table(error.hint("leave it out of replicate.chunks"), &source.table.blue))
+        }
+    }
+}
+
 async fn pieces_of(
-    table: CopyTable,
+    source: Source,
     cutting: Cutting,
     copier: &TableCopier,
     spec: &CopySpec,
 ) -> Result<Vec<Piece>> {
-    if let Some(cut) = chunk::cut(&table, copier, spec).await? {
-        let run = TableRun::new(table, cut.left.len(), Counts::from(cut.rows, cut.bytes));
+    let may_cut = source.more.is_empty();
+    if may_cut && let Some(cut) = chunk::cut(&source.table, copier, spec).await? {
+        let run = TableRun::new(source, cut.left.len(), Counts::from(cut.rows, cut.bytes));
         if cut.left.is_empty() {
             // An earlier try died between the last range and the mark.
             copier.mark(&run, None, spec).await?;
-            spec.builds.is_whole(&run.table.green);
+            spec.builds.is_whole(&run.table().green);
         }
         return Ok(cut.left.into_iter().map(|part| Piece::new(&run, part)).collect());
     }
     let mut cuts = Vec::new();
     if cutting == Cutting::ByBlocks {
-        cuts = ranges(copier.blocks(&table.blue).await?, spec.workers as u64);
+        cuts = ranges(copier.blocks(&source.table.blue).await?, spec.workers as u64);
     }
-    let run = TableRun::new(table, cuts.len().max(1), Counts::default());
+    let run = TableRun::new(source, cuts.len().max(1), Counts::default());
     if cuts.is_empty() {
         return Ok(vec![Piece::new(&run, Part::Whole)]);
     }
@@ -284,6 +382,55 @@ pub(super) fn name_table(mut error: Error, table: &TableName) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn table(blue: &str, green: &str) -> CopyTable {
+        let name = |name: &str| TableName::new("public", name);
+        let blue_table = crate::mapping::BlueTable {
+            name: name(blue),
+            is_whole: true,
+            columns: Vec::new(),
+            key: Vec::new(),
+            tells_all: true,
+        };
+        let mapping = crate::mapping::Mapping {
+            map: crate::mapping::TableMap::default(),
+            part: None,
+            blue: blue_table,
+        };
+        CopyTable {
+            blue: name(blue),
+            green: name(green),
+            columns: Vec::new(),
+            mapping: Some(Arc::new(mapping)),
+            bytes: 1,
+            chunking: Chunking::No,
+        }
+    }
+
+    #[test]
+    fn what_is_split_or_merged_is_copied_together() {
+        let pairs = [("a", "x"), ("b", "y"), ("c", "z"), ("b", "z"), ("d", "d"), ("a", "w")];
+        let told = families(pairs.iter().map(|(blue, green)| table(blue, green)).collect());
+        let mut told: Vec<String> = told
+            .iter()
+            .map(|family| {
+                let source = |source: &Source| {
+                    let greens: Vec<_> = source.ways().map(|way| way.green.name.as_str()).collect();
+                    format!("{}→{}", source.table.blue.name.as_str(), greens.join(","))
+                };
+                family.iter().map(source).collect::<Vec<_>>().join(" ")
+            })
+            .collect();
+        told.sort();
+        assert_eq!(told, ["a→x,w", "b→y,z c→z", "d→d"]);
+        let must = CopyTable { chunking: Chunking::Must(1), ..table("a", "x") };
+        assert!(refuse_ranges(&families(vec![must.clone()])[0]).is_ok());
+        let error = refuse_ranges(&families(vec![must, table("a", "w")])[0]).unwrap_err();
+        assert_eq!(
+            error.what,
+            "public.a: it cannot be copied in ranges of its key: it is split or merged on green"
+        );
+    }
 
     #[test]
     fn ranges_cover_every_block_once() {

@@ -126,7 +126,7 @@ impl<'a> Meter<'a> {
         if self.written.elapsed() >= WRITE_EVERY {
             self.written = Instant::now();
             let (rows, bytes) = self.run.counts.so_far();
-            let load = self.ledger.advance(&self.run.table.blue, rows, bytes, self.green_pid).await?;
+            let load = self.ledger.advance(&self.run.table().blue, rows, bytes, self.green_pid).await?;
             self.was_seen |= load == Load::Running;
             return Ok(if self.was_seen { load } else { Load::Running });
         }

@@ -21,7 +21,7 @@ use crate::pg::{
     conninfo::ConnInfo,
     name::{Ident, TableName},
 };
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -146,14 +146,12 @@ fn refuse_unfit(spec: &CopySpec) -> Result<()> {
     if spec.workers == 0 {
         return Err(Error::new(Kind::Request, "a copy needs at least one worker"));
     }
-    let mut seen = BTreeSet::new();
+    let mut seen: BTreeMap<&TableName, &CopyTable> = BTreeMap::new();
     for table in &spec.tables {
-        if !seen.insert(&table.green) {
-            return Err(Error::new(
-                Kind::Request,
-                format!("two tables are to be copied into {}", table.green.plain()),
-            )
-            .hint("merging tables is not supported by the first copy; map one of them elsewhere"));
+        let Some(other) = seen.insert(&table.green, table) else { continue };
+        if table.mapping.is_none() || other.mapping.is_none() {
+            let what = format!("two tables are to be copied into {}", table.green.plain());
+            return Err(Error::new(Kind::Request, what).hint("tables are merged when both are mapped"));
         }
     }
     Ok(())
@@ -163,7 +161,7 @@ fn refuse_unfit(spec: &CopySpec) -> Result<()> {
 async fn work(shared: Arc<Shared>) -> Result<()> {
     let mut copier = TableCopier::connect(&shared.spec).await?;
     while let Some(piece) = next_piece(&shared).await {
-        let table = piece.run.table.blue.clone();
+        let table = piece.run.table().blue.clone();
         take(&shared, &mut copier, piece).await.map_err(|error| name_table(error, &table))?;
     }
     Ok(())
@@ -174,7 +172,7 @@ async fn take(shared: &Shared, copier: &mut TableCopier, mut piece: Piece) -> Re
         Ok(()) => copier.copy(&piece, shared).await?,
         Err(HeldTooLong) => Outcome::HeldTooLong,
     };
-    let table = piece.run.table.blue.plain();
+    let table = piece.run.table().blue.plain();
     match outcome {
         Outcome::Copied => count_in(shared, copier, &piece).await?,
         Outcome::Yielded => {
@@ -223,8 +221,10 @@ async fn count_in(shared: &Shared, copier: &TableCopier, piece: &Piece) -> Resul
         }
         Part::Keys(_) => copier.mark(&piece.run, None, &shared.spec).await?,
     }
-    shared.ears.tell(piece.run.progress(Stage::Done));
-    shared.spec.builds.is_whole(&piece.run.table.green);
+    for run in piece.runs() {
+        shared.ears.tell(run.progress(Stage::Done));
+        run.greens().for_each(|green| shared.spec.builds.is_whole(green));
+    }
     Ok(())
 }
 

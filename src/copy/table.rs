@@ -8,7 +8,7 @@ use super::{
     moment::{HeldMoment, Moment},
     piece::{Part, Piece, TableRun},
     pump::{Broken, Meter, pump},
-    rows::{CopySpec, Outcome, Shared},
+    rows::{CopySpec, CopyTable, Outcome, Shared},
     throttle::Throttle,
 };
 use crate::error::{Doing, Error, Kind, Result};
@@ -18,7 +18,7 @@ use crate::pg::{
 };
 use futures_util::FutureExt;
 use mapped::Landed;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use tokio_postgres::{Client, error::SqlState};
 
 const DESCRIBE_TABLE: &str = include_str!("../../sql/copy/describe_table.sql");
@@ -49,6 +49,15 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         Failure::Error(error)
     }
+}
+
+/// What follows on blue when a table's rows are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// Another table, as of the same moment.
+    ReadOn,
+    /// Nothing: lock and snapshot are let go.
+    LetGo,
 }
 
 /// What a side says of a table.
@@ -98,10 +107,12 @@ impl TableCopier {
         Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
     }
 
-    /// Empties a table of green, in a transaction of its own.
-    pub(super) async fn empty(&self, table: &TableName, epoch: i64) -> Result<()> {
+    /// Empties tables of green, in a transaction of its own.
+    pub(super) async fn empty(&self, tables: impl Iterator<Item = &TableName>, epoch: i64) -> Result<()> {
         lease::begin(&self.green, epoch).await?;
-        empty(&self.green, table).await?;
+        for table in tables {
+            empty(&self.green, table).await?;
+        }
         lease::commit(&self.green, "the empty table").await
     }
 
@@ -118,14 +129,15 @@ impl TableCopier {
     /// Copies a piece, or steps aside for somebody on blue; then nothing of it is on green.
     pub(super) async fn copy(&mut self, piece: &Piece, shared: &Shared) -> Result<Outcome> {
         let spec = &shared.spec;
-        let mut meter = Meter::new(&piece.run, &shared.ledger, &shared.ears, self.green_pid);
+        let meter = |run| Meter::new(run, &shared.ledger, &shared.ears, self.green_pid);
+        let mut meters: Vec<Meter<'_>> = piece.runs().map(|run| meter(run)).collect();
         // Before it is under watch: the first piece of a table empties it on green, and may wait for that.
         let held = match piece.part {
             Part::Blocks(_) => Some(piece.run.held(spec, self).await?),
             Part::Whole | Part::Keys(_) => None,
         };
         let watching = shared.watch.watch(self.blue_pid)?;
-        let result = self.try_copy(piece, shared, held.as_deref(), &mut meter).await;
+        let result = self.try_copy(piece, shared, held.as_deref(), &mut meters).await;
         drop(watching);
         let outcome = match result {
             Ok(()) => return Ok(Outcome::Copied),
@@ -139,7 +151,7 @@ impl TableCopier {
                 Outcome::HeldTooLong
             }
         };
-        meter.take_back();
+        meters.iter().for_each(Meter::take_back);
         self.roll_back(spec).await?;
         Ok(outcome)
     }
@@ -165,15 +177,15 @@ impl TableCopier {
     /// Marks what has a moment of its own, in the transaction that fills it.
     async fn mark_part(
         &self,
-        piece: &Piece,
+        part: &Part,
+        run: &TableRun,
         spec: &CopySpec,
         counts: (u64, u64),
         moment: &Moment,
     ) -> Result<()> {
-        let run = &piece.run;
-        match &piece.part {
+        match part {
             Part::Keys(chunk) => {
-                let table = &run.table.blue;
+                let table = &run.table().blue;
                 ledger::mark_chunk(&self.green, spec.attempt, table, chunk.number, counts, moment).await
             }
             _ => ledger::mark_whole(&self.green, spec.attempt, run, Some(moment)).await,
@@ -185,40 +197,36 @@ impl TableCopier {
         piece: &Piece,
         shared: &Shared,
         held: Option<&HeldMoment>,
-        meter: &mut Meter<'_>,
+        meters: &mut [Meter<'_>],
     ) -> Result<(), Failure> {
-        let (spec, table) = (&shared.spec, &piece.run.table);
-        self.open_blue(&table.blue, held).await?;
-        let blue = describe(&self.blue, "blue", &table.blue).await?;
-        if blue.rewritten || piece.part.is_of_another_file(&blue.filenode) {
-            return Err(Failure::Rewritten);
+        let spec = &shared.spec;
+        self.open_blue(piece.runs().map(|run| &run.table().blue), held).await?;
+        let mut shapes = Vec::new();
+        for run in piece.runs() {
+            let blue = describe(&self.blue, "blue", &run.table().blue).await?;
+            if blue.rewritten || piece.part.is_of_another_file(&blue.filenode) {
+                return Err(Failure::Rewritten);
+            }
+            shapes.push(blue);
         }
         let own_moment = match held {
             Some(_) => None,
             None => Some(Moment::read(&self.blue).await?),
         };
-        let green = describe(&self.green, "green", &table.green).await?;
         lease::begin(&self.green, spec.epoch).await?;
         if piece.part == Part::Whole {
-            truncate(&self.green, &table.green, green.kind).await?;
-        }
-        let landed = match &table.mapping {
-            None => None,
-            Some(mapping) => {
-                let types = |columns: &[Ident]| blue.types_of(columns, "blue");
-                Some(Landed::make(&self.green, table, mapping, types).await?)
+            // All that are merged at once: none may empty what another has filled.
+            for table in piece.runs().flat_map(|run| run.greens()).collect::<BTreeSet<_>>() {
+                empty(&self.green, table).await?;
             }
-        };
-        let (from, into) = match &landed {
-            Some(landed) => (landed.copy_out(&table.blue, &piece.part), landed.copy_in()),
-            None => straight(piece, &blue, &green)?,
-        };
-        let rows = self.pipe(&from, &into, meter, &shared.throttle).await?;
-        if let Some(landed) = landed {
-            meter.settle(landed.write(&self.green, rows).await?);
         }
-        if let Some(moment) = &own_moment {
-            self.mark_part(piece, spec, meter.of_piece(), moment).await?;
+        let last = shapes.len().saturating_sub(1);
+        for (at, ((run, blue), meter)) in piece.runs().zip(&shapes).zip(meters).enumerate() {
+            let then = if at == last { Then::LetGo } else { Then::ReadOn };
+            self.fill((run, &piece.part), blue, then, meter, &shared.throttle).await?;
+            if let Some(moment) = &own_moment {
+                self.mark_part(&piece.part, run, spec, meter.of_piece(), moment).await?;
+            }
         }
         // Looked at while we hold green's table, which the next try must empty first: so either it sees us gone, or we see it.
         if piece.run.is_given_up() {
@@ -228,9 +236,37 @@ impl TableCopier {
         Ok(())
     }
 
-    /// Begins on blue, with the table locked against being dropped, truncated or rewritten. A table of its own is locked
+    /// Moves a table's rows, or a part of them, to all that it becomes on green.
+    async fn fill(
+        &self,
+        (run, part): (&TableRun, &Part),
+        blue: &Shape,
+        then: Then,
+        meter: &mut Meter<'_>,
+        throttle: &Throttle,
+    ) -> Result<(), Failure> {
+        let table = run.table();
+        if table.mapping.is_none() {
+            let green = describe(&self.green, "green", &table.green).await?;
+            let (from, into) = straight(table, part, blue, &green)?;
+            self.pipe((&from, &into), then, meter, throttle).await?;
+            return Ok(());
+        }
+        let landed = Landed::make(&self.green, &run.source, |columns| blue.types_of(columns, "blue")).await?;
+        let (from, into) = (landed.copy_out(&table.blue, part), landed.copy_in());
+        let rows = self.pipe((&from, &into), then, meter, throttle).await?;
+        meter.settle(landed.write(&self.green, rows).await?);
+        Ok(())
+    }
+
+    /// Begins on blue, with the tables locked against being dropped, truncated or rewritten. A table of its own is locked
     /// first and then looked at as it is now; a piece looks at it as of the moment of all.
-    async fn open_blue(&self, table: &TableName, held: Option<&HeldMoment>) -> Result<(), Failure> {
+    async fn open_blue(
+        &self,
+        tables: impl Iterator<Item = &TableName>,
+        held: Option<&HeldMoment>,
+    ) -> Result<(), Failure> {
+        let tables: Vec<_> = tables.map(|table| format!("only {table}")).collect();
         let import = held.map_or_else(String::new, |held| {
             format!("; set transaction snapshot {}", literal(&held.exported))
         });
@@ -241,26 +277,31 @@ impl TableCopier {
             .map_err(|error| aside_or("blue does not begin to read", error))?;
         self.blue
             .batch_execute(&format!(
-                "set local lock_timeout = '5s'; lock table only {table} in access share mode"
+                "set local lock_timeout = '5s'; lock table {} in access share mode",
+                tables.join(", ")
             ))
             .await
             .map_err(|error| aside_or("it cannot be locked on blue", error))
     }
 
-    /// Moves the rows, and ends blue's transaction.
+    /// Moves the rows, and ends blue's transaction unless there is more to read in it.
     ///
     /// Its COMMIT is sent behind the COPY at once: so lock and snapshot are let go when blue has sent its last row, though green
     /// may have megabytes of them in front of it, and while it has, a session of blue's that is done cannot be cancelled.
     async fn pipe(
         &self,
-        from: &str,
-        into: &str,
+        (from, into): (&str, &str),
+        then: Then,
         meter: &mut Meter<'_>,
         throttle: &Throttle,
     ) -> Result<u64, Failure> {
         let sink = self.green.copy_in(into).await.doing(Kind::Server, || "green refuses the copy".into())?;
         let out = self.blue.copy_out(from).await.map_err(|error| aside_or("blue refuses the copy", error))?;
-        let mut let_go = Box::pin(self.blue.batch_execute("commit"));
+        let end = match then {
+            Then::LetGo => "commit",
+            Then::ReadOn => "",
+        };
+        let mut let_go = Box::pin(self.blue.batch_execute(end));
         let at_once = (&mut let_go).now_or_never();
         let rows = pump(out, sink, meter, throttle).await.map_err(|broken| match broken {
             Broken::Blue(error) => aside_or("blue ended the copy", error),
@@ -287,15 +328,14 @@ impl TableCopier {
 }
 
 /// The two statements that pipe a table's rows straight into green's.
-fn straight(piece: &Piece, blue: &Shape, green: &Shape) -> Result<(String, String)> {
-    let table = &piece.run.table;
+fn straight(table: &CopyTable, part: &Part, blue: &Shape, green: &Shape) -> Result<(String, String)> {
     let format =
         format::choose(&blue.types_of(&table.columns, "blue")?, &green.types_of(&table.columns, "green")?);
-    let freeze = match (&piece.part, green.kind) {
+    let freeze = match (part, green.kind) {
         (Part::Whole, TableShape::Plain) => Freeze::Yes,
         _ => Freeze::No,
     };
-    let from = format.copy_out(&table.blue, &table.columns, &piece.part);
+    let from = format.copy_out(&table.blue, &table.columns, part);
     Ok((from, format.copy_in(&table.green, &table.columns, freeze)))
 }
 

@@ -225,15 +225,15 @@ pub async fn give_statistics(world: &World) -> Result<()> {
 }
 
 async fn never_analyzed(world: &World) -> Result<Vec<TableName>> {
-    let names: Vec<String> = world.tables.iter().map(|table| table.green.to_string()).collect();
+    let tables = world.green_tables();
+    let names: Vec<String> = tables.iter().map(TableName::to_string).collect();
     let green = world.client(Side::Green).await?;
     let missing: Vec<String> = green
         .query_one(include_str!("../../sql/journey/never_analyzed.sql"), &[&names])
         .await
         .doing(Kind::Server, || "cannot look at green's statistics".into())?
         .get(0);
-    let tables = world.tables.iter().zip(&names);
-    Ok(tables.filter(|(_, name)| missing.contains(name)).map(|(table, _)| table.green.clone()).collect())
+    Ok(tables.into_iter().filter(|table| missing.contains(&table.to_string())).collect())
 }
 
 async fn capture(world: &World) -> Seen {

@@ -25,11 +25,7 @@ pub async fn prove(plan: &Plan, facts: &Facts) -> Result<Vec<Finding>> {
     }
     let (blue, green) = session::connections(plan)?;
     let lookers = Lookers::open(&blue, &green).await?;
-    let mut findings = Vec::new();
-    for mapping in &mappings {
-        findings.extend(lookers.prove(mapping).await?.findings(&mapping.blue.name));
-    }
-    Ok(findings)
+    lookers.prove_each(&mappings).await
 }
 
 /// Reads up to `rows` rows of every mapped table, before and after.

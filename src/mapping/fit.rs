@@ -80,6 +80,29 @@ pub fn as_error(blue: &TableName, problems: &[Problem]) -> Error {
     }
 }
 
+fn lost(blue: &TableName, column: &str) -> Problem {
+    problem(
+        "",
+        format!("column `{column}` of {} has no place on green and would be lost", blue.plain()),
+        format!("use it in an expression, or say that it goes: `drop: [{column}]`"),
+    )
+}
+
+/// Columns of a table that none of the parts it is split into uses, and none drops.
+pub fn lost_in_split(parts: &[(Mapping, Fitted)]) -> Vec<Problem> {
+    let Some((first, _)) = parts.first().filter(|(first, _)| first.part.is_some()) else {
+        return Vec::new();
+    };
+    let is_kept = |name: &Ident| {
+        parts.iter().any(|(mapping, fitted)| {
+            let is_used = fitted.outputs.iter().any(|output| output.expression.uses().contains(name));
+            is_used || mapping.map.drop.contains(name)
+        })
+    };
+    let columns = first.blue.columns.iter().filter(|column| !column.generated && !is_kept(&column.name));
+    columns.map(|column| lost(&first.blue.name, column.name.as_str())).collect()
+}
+
 const FULL_HELP: &str = "`alter table … replica identity full` on blue, so that a change tells the whole row";
 
 impl Mapping {
@@ -296,20 +319,16 @@ impl Mapping {
         written
     }
 
-    /// A column of blue that no expression needs must be given up by name.
+    /// A column of blue that no expression needs must be given up by name; [`lost_in_split`] looks at all parts of a split.
     fn refuse_lost_columns(&self, written: &[(&GreenColumn, Expression)], problems: &mut Vec<Problem>) {
+        if self.part.is_some() {
+            return;
+        }
         for column in self.blue.columns.iter().filter(|column| !column.generated) {
             let is_used = written.iter().any(|(_, expression)| expression.uses().contains(&column.name));
             if !is_used && !self.map.drop.contains(&column.name) {
                 let name = column.name.as_str();
-                problems.push(problem(
-                    "",
-                    format!(
-                        "column `{name}` of {} has no place on green and would be lost",
-                        self.blue.name.plain()
-                    ),
-                    format!("use it in an expression, or say that it goes: `drop: [{name}]`"),
-                ));
+                problems.push(lost(&self.blue.name, name));
             }
         }
     }

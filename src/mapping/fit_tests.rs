@@ -33,14 +33,14 @@ fn map(columns: &[(&str, &str)], drop: &[&str], condition: Option<&str>) -> Tabl
     TableMap {
         columns: columns.iter().map(|(name, text)| (Ident::new(*name), (*text).to_owned())).collect(),
         drop: drop.iter().map(|name| Ident::new(*name)).collect(),
-        to: None,
         condition: condition.map(str::to_owned),
+        ..TableMap::default()
     }
 }
 
 /// `field: what` of every problem.
 fn problems(map: TableMap, tells_all: bool, on_green: &GreenTable) -> Vec<String> {
-    let fitted = Mapping { map, blue: blue(tells_all) }.fit(on_green);
+    let fitted = Mapping { map, part: None, blue: blue(tells_all) }.fit(on_green);
     let problems = fitted.err().unwrap_or_default();
     problems
         .into_iter()
@@ -51,8 +51,9 @@ fn problems(map: TableMap, tells_all: bool, on_green: &GreenTable) -> Vec<String
 #[test]
 fn what_is_not_named_is_carried_under_its_own_name() {
     let map = map(&[("name", "title"), ("tags", "to_jsonb(uris)")], &["age"], None);
-    let fitted =
-        Mapping { map, blue: blue(false) }.fit(&green(&["id", "name", "tags", "own", "title"])).unwrap();
+    let fitted = Mapping { map, part: None, blue: blue(false) }
+        .fit(&green(&["id", "name", "tags", "own", "title"]))
+        .unwrap();
     let written: Vec<_> =
         fitted.outputs.iter().map(|output| (output.name.as_str(), output.expression.text())).collect();
     // What was renamed is not carried under its old name besides.
@@ -118,7 +119,7 @@ fn a_table_that_tells_the_whole_row_may_be_mapped_in_any_way() {
 #[test]
 fn a_partition_or_a_table_without_a_key_is_refused_by_name() {
     let refused = |blue: BlueTable| {
-        let problems = Mapping { map: TableMap::default(), blue }.problems_on_blue();
+        let problems = Mapping { map: TableMap::default(), part: None, blue }.problems_on_blue();
         problems.into_iter().map(|problem| problem.what).collect::<Vec<_>>()
     };
     assert_eq!(

@@ -34,7 +34,7 @@ fn fitted(condition: Option<&str>) -> Fitted {
         columns: vec![green("key", "bigint"), green("name", "text"), green("one", "integer")],
         unique: vec![vec![Ident::new("key")]],
     };
-    Mapping { map, blue }.fit(&green).unwrap()
+    Mapping { map, part: None, blue }.fit(&green).unwrap()
 }
 
 fn flat(sql: &str) -> String {

@@ -1,12 +1,36 @@
 //! A mapping in words, for the plan's output: what becomes of the columns, and whether it can be reversed.
 
 use super::expression::Expression;
-use super::wanted::TableMap;
+use super::wanted::{TableMap, TableMaps};
 use crate::pg::name::{Ident, TableName};
 
+impl TableMaps {
+    /// What becomes of a table, a line each. `merged` gives the other tables of blue that become the same one of green.
+    pub fn story<'t>(
+        &self,
+        blue: &TableName,
+        merged: impl Fn(&TableName) -> Vec<&'t TableName>,
+    ) -> Vec<String> {
+        let mut lines = Vec::new();
+        for map in self {
+            let target = map.target(blue);
+            let others: Vec<String> = merged(&target).into_iter().map(TableName::plain).collect();
+            let mut apart = Vec::new();
+            if let TableMaps::Split(parts) = self {
+                apart.push(format!("a row is put together from {} tables", parts.len()));
+            }
+            if !others.is_empty() {
+                apart.push(format!("rows of {} are in {}, too", others.join(", "), target.plain()));
+            }
+            lines.extend(map.story(blue, apart));
+        }
+        lines
+    }
+}
+
 impl TableMap {
-    /// What becomes of a table, a line each.
-    pub fn story(&self, blue: &TableName) -> Vec<String> {
+    /// What becomes of a table, a line each. `apart` says what else than this map stands in the way of reversing it.
+    fn story(&self, blue: &TableName, apart: Vec<String>) -> Vec<String> {
         let mut lines = vec![format!("{} → {}", blue.plain(), self.target(blue).plain())];
         for (name, text) in &self.columns {
             let old = Expression::read(text).ok().and_then(|read| read.as_column().cloned());
@@ -26,15 +50,16 @@ impl TableMap {
             lines
                 .push(format!("  only where {}", condition.split_whitespace().collect::<Vec<_>>().join(" ")));
         }
-        lines.push(match self.why_not_reversed() {
-            None => "  can be reversed".to_owned(),
-            Some(why) => format!("  cannot be reversed: {why}"),
+        let reasons: Vec<String> = self.why_not_reversed().into_iter().chain(apart).collect();
+        lines.push(match reasons.as_slice() {
+            [] => "  can be reversed".to_owned(),
+            reasons => format!("  cannot be reversed: {}", reasons.join("; ")),
         });
         lines
     }
 
-    /// Why blue's rows cannot be made again from green's; `None` when they can.
-    pub fn why_not_reversed(&self) -> Option<String> {
+    /// Why blue's rows cannot be made again from green's, as far as this map says; nothing when they can.
+    fn why_not_reversed(&self) -> Vec<String> {
         let is_name = |text: &str| Expression::read(text).is_ok_and(|read| read.as_column().is_some());
         let computed: Vec<_> =
             self.columns.iter().filter(|(_, text)| !is_name(text)).map(|(name, _)| name.as_str()).collect();
@@ -49,7 +74,7 @@ impl TableMap {
         if self.condition.is_some() {
             reasons.push("rows outside the condition are not on green".to_owned());
         }
-        (!reasons.is_empty()).then(|| reasons.join("; "))
+        reasons
     }
 }
 
@@ -62,6 +87,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_split_or_merged_cannot_be_reversed() {
+        let part = |to: &str| TableMap { to: Some(TableName::new("public", to)), ..TableMap::default() };
+        let maps = TableMaps::Split(vec![part("a"), part("b")]);
+        let other = TableName::new("public", "other");
+        let merged = |green: &TableName| if green.name.as_str() == "b" { vec![&other] } else { Vec::new() };
+        assert_eq!(
+            maps.story(&TableName::new("public", "t"), merged),
+            [
+                "public.t → public.a",
+                "  cannot be reversed: a row is put together from 2 tables",
+                "public.t → public.b",
+                "  cannot be reversed: a row is put together from 2 tables; rows of public.other are in public.b, too",
+            ]
+        );
+    }
+
+    #[test]
     fn names_alone_can_be_reversed_and_the_rest_says_why_not() {
         let map = TableMap {
             columns: [(Ident::new("title"), "name".to_owned()), (Ident::new("a"), "a".to_owned())].into(),
@@ -70,7 +112,7 @@ mod tests {
         };
         let blue = TableName::new("public", "hydra_client");
         assert_eq!(
-            map.story(&blue),
+            map.story(&blue, Vec::new()),
             [
                 "public.hydra_client → app.client",
                 "  a as it is",
@@ -85,7 +127,7 @@ mod tests {
             ..TableMap::default()
         };
         assert_eq!(
-            map.story(&blue),
+            map.story(&blue, Vec::new()),
             [
                 "public.hydra_client → public.hydra_client",
                 "  nid = 'x'::text",

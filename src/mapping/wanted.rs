@@ -4,8 +4,11 @@ use super::expression::Expression;
 use crate::facts::{Generated, IdentityColumn, ReplicaIdentity, Table, TableKind};
 use crate::pg::name::{Ident, TableName};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// How one table of blue becomes one of green. Columns of the same name on both sides need no line.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -19,9 +22,88 @@ pub struct TableMap {
     /// The table on green, if it is called otherwise there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<TableName>,
+    /// How this table and others of blue become one of green together, when several have the same `to`. Each of them says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merge: Option<Merge>,
     /// A condition over blue's columns: only rows that satisfy it are on green. A change that moves a row in or out of it inserts or deletes the row there.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,
+}
+
+/// How rows of several tables of blue become rows of one table of green.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Merge {
+    /// Side by side: each row of blue is one of green, and no two of them have one key there at the end of a transaction of blue. A TRUNCATE on blue must name all of the tables.
+    Rows,
+    /// Joined: several rows of blue are one of green.
+    Join,
+}
+
+/// What becomes of one table of blue: one table of green, or each of a list of them (a split).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum TableMaps {
+    /// One table of green.
+    One(TableMap),
+    /// Several, each with its own columns and condition. A column of blue must be used by one of them, or dropped by one.
+    Split(Vec<TableMap>),
+}
+
+impl TableMaps {
+    /// Each table of green.
+    pub fn iter(&self) -> std::slice::Iter<'_, TableMap> {
+        match self {
+            TableMaps::One(map) => std::slice::from_ref(map).iter(),
+            TableMaps::Split(maps) => maps.iter(),
+        }
+    }
+
+    /// Each with its part of a split: none when there is no list.
+    pub fn parts(&self) -> impl Iterator<Item = (Option<usize>, &TableMap)> {
+        let is_split = matches!(self, TableMaps::Split(_));
+        self.iter().enumerate().map(move |(at, map)| (is_split.then_some(at), map))
+    }
+}
+
+impl<'m> IntoIterator for &'m TableMaps {
+    type Item = &'m TableMap;
+    type IntoIter = std::slice::Iter<'m, TableMap>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl From<TableMap> for TableMaps {
+    fn from(map: TableMap) -> TableMaps {
+        TableMaps::One(map)
+    }
+}
+
+/// By hand, so that what is wrong inside of a map keeps its place and its words.
+impl<'de> Deserialize<'de> for TableMaps {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TableMaps, D::Error> {
+        deserializer.deserialize_any(OneOrSplit)
+    }
+}
+
+struct OneOrSplit;
+
+impl<'de> Visitor<'de> for OneOrSplit {
+    type Value = TableMaps;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of a table, or a list of them")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TableMaps, A::Error> {
+        TableMap::deserialize(MapAccessDeserializer::new(map)).map(TableMaps::One)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<TableMaps, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(seq)).map(TableMaps::Split)
+    }
 }
 
 /// A map, and the table of blue it is for.
@@ -29,6 +111,8 @@ pub struct TableMap {
 pub struct Mapping {
     /// What the operator wrote.
     pub map: TableMap,
+    /// Its place in the list, when blue's table is split: other parts may use the columns that this one does not.
+    pub part: Option<usize>,
     /// Blue's table, as it was when the attempt was pinned.
     pub blue: BlueTable,
 }

@@ -6,7 +6,7 @@ mod revocation;
 mod secret;
 mod throttle;
 
-pub use crate::mapping::TableMap;
+pub use crate::mapping::{Merge, TableMap, TableMaps};
 pub use cutover::{Cutover, Gate, PgBouncer, Reverse, Route, RouteCommand, Soak, SoakFailure};
 pub use on_ddl::OnDdl;
 pub use revocation::{ChangeOp, ReplayEffect, ReplayUpdate, RevocationRule, RevocationWhen, SameTx};
@@ -155,9 +155,10 @@ pub struct Replicate {
     pub mode: ReplicateMode,
     /// Which tables. All of `public` by default.
     pub tables: TableSelection,
-    /// Blue's shape to green's shape, per table.
+    /// Blue's shape to green's shape, per table: one map, or a list of them for a table that is split over several of green's.
+    /// Several tables of blue that are mapped `to` the same one say with `merge` how.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub map: BTreeMap<TableName, TableMap>,
+    pub map: BTreeMap<TableName, TableMaps>,
     /// Streams of rows at a time; by default as many as this machine has cores, at least 2 and at most 8, and no more than `max_worker_processes` of a green on another machine (4 when that is its default of 8).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
@@ -196,9 +197,24 @@ impl Default for Replicate {
 }
 
 impl Replicate {
+    /// Each map, with the table of blue that it is for.
+    pub fn maps(&self) -> impl Iterator<Item = (&TableName, &TableMap)> {
+        self.map.iter().flat_map(|(blue, maps)| maps.iter().map(move |map| (blue, map)))
+    }
+
+    /// The mapped tables of blue that become one together with others, by what that is called on green.
+    pub fn merged(&self) -> BTreeMap<TableName, Vec<&TableName>> {
+        let mut merged: BTreeMap<TableName, Vec<&TableName>> = BTreeMap::new();
+        for (blue, map) in self.maps() {
+            merged.entry(map.target(blue)).or_default().push(blue);
+        }
+        merged.retain(|_, tables| tables.len() > 1);
+        merged
+    }
+
     /// The patterns as they are for green: what mapped tables are called there is taken in.
     pub fn tables_on_green(&self) -> TableSelection {
-        let targets: Vec<TableName> = self.map.iter().map(|(blue, map)| map.target(blue)).collect();
+        let targets: Vec<TableName> = self.maps().map(|(blue, map)| map.target(blue)).collect();
         let mut selection = self.tables.clone();
         selection.exclude.retain(|pattern| !targets.iter().any(|target| glob(pattern, &target.plain())));
         selection.include.extend(targets.iter().map(TableName::plain));
@@ -207,7 +223,7 @@ impl Replicate {
 
     /// Whether a table of green is written to, by its name there.
     pub fn writes(&self, green: &TableName) -> bool {
-        self.map.iter().any(|(blue, map)| map.target(blue) == *green) || self.writes_unmapped(green)
+        self.maps().any(|(blue, map)| map.target(blue) == *green) || self.writes_unmapped(green)
     }
 
     /// Whether a table is carried to one of its own name and shape.

@@ -382,6 +382,31 @@ mod tests {
                 "replicate: { map: { public.t: { where: \"\" } } }\ncutover:\n",
                 "BAD_EXPRESSION plan: replicate.map.public.t.where",
             ),
+            (
+                "cutover:\n",
+                "replicate: { map: { public.t: [] } }\ncutover:\n",
+                "BAD_VALUE plan: replicate.map.public.t",
+            ),
+            (
+                "cutover:\n",
+                "replicate: { map: { public.t: [ {}, { to: public.t } ] } }\ncutover:\n",
+                "CONTRADICTION plan: replicate.map.public.t[1].to",
+            ),
+            (
+                "cutover:\n",
+                "replicate: { map: { public.t: [ {}, { to: public.u, columns: { a: \"b,\" } } ] } }\ncutover:\n",
+                "BAD_EXPRESSION plan: replicate.map.public.t[1].columns.a",
+            ),
+            (
+                "cutover:\n",
+                "replicate: { map: { public.t: { to: public.u }, public.u: { merge: rows } } }\ncutover:\n",
+                "CONTRADICTION plan: replicate.map.public.t.to",
+            ),
+            (
+                "cutover:\n",
+                "replicate: { map: { public.t: { merge: rows } } }\ncutover:\n",
+                "CONTRADICTION plan: replicate.map.public.t.merge",
+            ),
             ("cutover:\n", "replicate: { workers: 0 }\ncutover:\n", "BAD_VALUE plan: replicate.workers"),
             (
                 "cutover:\n",

@@ -5,7 +5,7 @@ use crate::ddl::compat;
 use crate::facts::{ServerFacts, TableKind};
 use crate::finding::Finding;
 use crate::pg::name::TableName;
-use crate::plan::{Compat, Plan, SchemaFrom, Side, load::SqlFile};
+use crate::plan::{Compat, Plan, SchemaFrom, Side, TableMaps, load::SqlFile};
 use crate::step::{
     Step, StepId, analyze::Analyze, arm_gate::ArmGate, attempt::Attempt, clone_schema::CloneSchema,
     close_blue::CloseBlue, copy_rows::CopyRows, declare_opening::DeclareOpening, defer_objects::DeferObjects,
@@ -14,6 +14,7 @@ use crate::step::{
     rebuild_objects::RebuildObjects, replay_revocations::ReplayRevocations, resume_clients::ResumeClients,
     run_sql::RunSql, world::World,
 };
+use std::collections::BTreeSet;
 
 type Steps = Vec<Box<dyn Step<World>>>;
 
@@ -41,13 +42,24 @@ fn prepare(plan: &Plan, blue: &ServerFacts, sql_files: &[SqlFile]) -> Steps {
         steps.push(Box::new(RunSql { files: sql_files.to_vec(), views }));
     }
     if !plan.replicate.map.is_empty() {
-        let stories = plan.replicate.map.iter().map(|(table, map)| (table.clone(), map.story(table)));
-        steps.push(Box::new(ProveMapping { stories: stories.collect() }));
+        steps.push(Box::new(ProveMapping { stories: mapping_stories(plan) }));
     }
     steps.push(Box::new(ArmGate { side: Side::Green, tables: green_gate_tables(plan, blue) }));
     // Rows load several times faster into a table without them.
     steps.push(Box::new(DeferObjects));
     steps
+}
+
+/// What becomes of each mapped table, a line each.
+fn mapping_stories(plan: &Plan) -> Vec<(TableName, Vec<String>)> {
+    let merged = plan.replicate.merged();
+    let story = |(table, maps): (&TableName, &TableMaps)| {
+        let others = |green: &TableName| -> Vec<&TableName> {
+            merged.get(green).into_iter().flatten().copied().filter(|other| *other != table).collect()
+        };
+        (table.clone(), maps.story(table, others))
+    };
+    plan.replicate.map.iter().map(story).collect()
 }
 
 /// The views that clients of before the plan's SQL find on green, when the plan asks for them, and what is to be known of them.
@@ -64,7 +76,7 @@ pub fn views_for_old_clients(
 
 /// In this order, since each other one loses data: publication, then slot, then every table as of a later moment.
 fn replicate(plan: &Plan, blue: &ServerFacts, attempt: &Attempt) -> Steps {
-    let tables = tables::replicated(plan, blue).into_iter().map(|table| table.blue).collect();
+    let tables = once_each(tables::replicated(plan, blue).into_iter().map(|table| table.blue));
     let mut steps: Steps = Vec::new();
     if !plan.revocations.is_empty() {
         steps.push(Box::new(Publish {
@@ -120,12 +132,18 @@ pub fn gate_tables(plan: &Plan, blue: &ServerFacts) -> Vec<TableName> {
         .iter()
         .filter(|table| table.kind == TableKind::Partitioned && plan.replicate.tables.selects(&table.name))
         .map(|table| table.name.clone());
-    tables::replicated(plan, blue).into_iter().map(|table| table.blue).chain(parents).collect()
+    once_each(tables::replicated(plan, blue).into_iter().map(|table| table.blue).chain(parents))
+}
+
+/// In their order: a table that is split is told for each part, and those that are merged for each table of blue.
+fn once_each(tables: impl Iterator<Item = TableName>) -> Vec<TableName> {
+    let mut seen = BTreeSet::new();
+    tables.filter(|table| seen.insert(table.clone())).collect()
 }
 
 /// The same relations as green calls them.
 pub fn green_gate_tables(plan: &Plan, blue: &ServerFacts) -> Vec<TableName> {
-    gate_tables(plan, blue).iter().map(|table| tables::target(plan, table)).collect()
+    once_each(gate_tables(plan, blue).iter().flat_map(|table| tables::targets(plan, table)))
 }
 
 fn rule_tables(plan: &Plan) -> Vec<TableName> {

@@ -1,13 +1,14 @@
 //! Which tables and sequences are carried, by the plan's patterns over blue's facts. Pure.
 
 use crate::facts::{Generated, Persistence, Sequence, ServerFacts, Table, TableKind};
-use crate::mapping::{BlueTable, Mapping};
+use crate::mapping::{BlueTable, Mapping, TableMap};
 use crate::pg::name::TableName;
 use crate::plan::Plan;
 use crate::step::world::ReplicatedTable;
 use std::sync::Arc;
 
-/// Tables with rows of their own that the plan selects: plain ones and leaves, in name order.
+/// Tables with rows of their own that the plan selects: plain ones and leaves, in name order. One that is split is there for
+/// each table of green that it becomes; of those that are merged, each is there.
 ///
 /// One without anything that names a row has an empty key; `check` blocks it.
 pub fn replicated(plan: &Plan, blue: &ServerFacts) -> Vec<ReplicatedTable> {
@@ -19,30 +20,39 @@ pub fn replicated(plan: &Plan, blue: &ServerFacts) -> Vec<ReplicatedTable> {
     blue.tables
         .iter()
         .filter(has_rows)
-        .map(|table| ReplicatedTable {
-            blue: table.name.clone(),
-            green: target(plan, &table.name),
-            mapping: mapping(plan, table).map(Arc::new),
-            key: table.key().unwrap_or_default(),
-            columns: table
-                .columns
-                .iter()
-                .filter(|column| column.generated == Generated::No)
-                .map(|column| column.name.clone())
-                .collect(),
+        .flat_map(|table| {
+            mappings(plan, table).into_iter().map(|mapping| ReplicatedTable {
+                blue: table.name.clone(),
+                green: mapping
+                    .as_ref()
+                    .map_or_else(|| table.name.clone(), |mapping| mapping.map.target(&table.name)),
+                mapping: mapping.map(Arc::new),
+                key: table.key().unwrap_or_default(),
+                columns: table
+                    .columns
+                    .iter()
+                    .filter(|column| column.generated == Generated::No)
+                    .map(|column| column.name.clone())
+                    .collect(),
+            })
         })
         .collect()
 }
 
-/// What a table of blue is called on green.
-pub fn target(plan: &Plan, blue: &TableName) -> TableName {
-    plan.replicate.map.get(blue).map_or_else(|| blue.clone(), |map| map.target(blue))
+/// What a table of blue is called on green: several names when it is split.
+pub fn targets(plan: &Plan, blue: &TableName) -> Vec<TableName> {
+    match plan.replicate.map.get(blue) {
+        None => vec![blue.clone()],
+        Some(maps) => maps.iter().map(|map| map.target(blue)).collect(),
+    }
 }
 
-/// How a table of blue is mapped, if it is.
-pub fn mapping(plan: &Plan, table: &Table) -> Option<Mapping> {
-    let map = plan.replicate.map.get(&table.name)?.clone();
-    Some(Mapping { map, blue: BlueTable::of(table) })
+/// How a table of blue is mapped: once for each part of a split, and one `None` when it is not.
+fn mappings(plan: &Plan, table: &Table) -> Vec<Option<Mapping>> {
+    let Some(maps) = plan.replicate.map.get(&table.name) else { return vec![None] };
+    let mapping =
+        |(part, map): (_, &TableMap)| Some(Mapping { map: map.clone(), part, blue: BlueTable::of(table) });
+    maps.parts().map(mapping).collect()
 }
 
 /// Sequences of selected tables, and free ones whose own name is selected.

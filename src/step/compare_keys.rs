@@ -1,7 +1,7 @@
 //! Compare, inside the fence, the rows that were changed last: where a fault of the follower would show first.
 
 use super::{
-    compare_mapped,
+    compare_mapped::{self, RowsOfGreen},
     world::{ReplicatedTable, World},
 };
 use crate::error::{Doing, Error, Kind, Result};
@@ -33,7 +33,8 @@ pub async fn compare(world: &World) -> Result<usize> {
     }
     let mut by_table: BTreeMap<&ReplicatedTable, Vec<Vec<String>>> = BTreeMap::new();
     for key in &dirty {
-        if let Some(table) = world.tables.iter().find(|table| table.green == key.table) {
+        // Of a table that is split, each part.
+        for table in world.tables.iter().filter(|table| table.blue == key.table) {
             by_table.entry(table).or_default().push(key.key.clone());
         }
     }
@@ -42,7 +43,9 @@ pub async fn compare(world: &World) -> Result<usize> {
     let (mut compared, mut left_out) = (0, 0);
     for (table, keys) in &by_table {
         if let Some(mapping) = &table.mapping {
-            let outcome = compare_mapped::compare(&blue, &green, table, mapping, keys).await?;
+            let of_green = world.tables.iter().filter(|other| other.green == table.green).count();
+            let rows_of_green = if of_green > 1 { RowsOfGreen::OfSeveral } else { RowsOfGreen::OfOne };
+            let outcome = compare_mapped::compare(&blue, &green, table, mapping, keys, rows_of_green).await?;
             compared += outcome.keys;
             left_out += outcome.left_out;
             continue;
@@ -59,7 +62,7 @@ pub async fn compare(world: &World) -> Result<usize> {
     if left_out > 0 {
         world.ears.tell(Event::Warning {
             text: format!(
-                "{left_out} keys are not compared: blue deleted their rows, and the mapping makes green's key of more than blue's"
+                "{left_out} keys are not compared: blue has no row of them for green now, and the mapping makes green's key of more than blue's, or other tables have rows there, too"
             ),
         });
     }

@@ -19,6 +19,7 @@ use crate::plan::Side;
 use crate::stream::watch;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Creates the slot that green follows, and copies every table as of a moment of its own, which is written down with its
@@ -98,7 +99,7 @@ impl Step<World> for CopyRows {
     async fn undo(&self, world: &World, _: &Notes) -> Result<()> {
         world.prove_lease().await?;
         mark::clear(world, MARK).await?;
-        let tables: Vec<TableName> = world.tables.iter().map(|table| table.green.clone()).collect();
+        let tables = world.green_tables();
         empty::forget(&*world.client(Side::Green).await?, &tables, world.attempt.number, world.epoch).await?;
         slot::close(world).await
     }
@@ -156,9 +157,10 @@ async fn tables_left(world: &World) -> Result<Vec<TableName>> {
         world.note(format!(
             "{} of {} tables are whole from an earlier copy, and stay",
             whole.len(),
-            world.tables.len()
+            world.tables.iter().map(|table| &table.blue).collect::<BTreeSet<_>>().len()
         ));
     }
     let left = world.tables.iter().filter(|table| !whole.contains(&table.blue.plain()));
-    Ok(left.map(|table| table.green.clone()).collect())
+    let left: BTreeSet<&TableName> = left.map(|table| &table.green).collect();
+    Ok(left.into_iter().cloned().collect())
 }

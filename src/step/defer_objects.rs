@@ -38,7 +38,7 @@ impl Step<World> for DeferObjects {
     }
 
     async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
-        let tables: Vec<_> = world.tables.iter().map(|table| table.green.clone()).collect();
+        let tables = world.green_tables();
         let deferred = deferred::defer(&world.green_info, &tables, world.attempt.number, world.epoch).await?;
         mark::set(world, MARK).await?;
         Ok(Some(serde_json::json!({ "objects": deferred })))

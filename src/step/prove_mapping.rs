@@ -4,7 +4,7 @@ use super::{Notes, Standing, Step, StepId, mark, prove_rows::Lookers, world::Wor
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::Event;
 use crate::finding::Severity;
-use crate::mapping::{Fitted, Mapping, Parameters, Problem, as_error};
+use crate::mapping::{Fitted, Mapping, Parameters, Problem, as_error, lost_in_split};
 use crate::pg::{name::TableName, target};
 use crate::plan::Side;
 use async_trait::async_trait;
@@ -58,10 +58,16 @@ impl Step<World> for ProveMapping {
             world.tables.iter().filter_map(|table| table.mapping.clone()).collect();
         {
             let green = world.client(Side::Green).await?;
-            for mapping in &mappings {
-                let problems = prove(&green, mapping).await?;
+            for parts in mappings.chunk_by(|one, next| one.blue.name == next.blue.name) {
+                let mut problems = Vec::new();
+                for mapping in parts {
+                    problems.extend(prove(&green, mapping).await?);
+                }
+                if problems.is_empty() {
+                    problems.extend(lost(&green, parts).await?);
+                }
                 if !problems.is_empty() {
-                    return Err(as_error(&mapping.blue.name, &problems));
+                    return Err(as_error(&parts[0].blue.name, &problems));
                 }
             }
             let missing = missing_sequences(&green, world).await?;
@@ -81,13 +87,23 @@ impl Step<World> for ProveMapping {
     }
 }
 
+/// What all parts of a split lose together.
+async fn lost(green: &Client, parts: &[Arc<Mapping>]) -> Result<Vec<Problem>> {
+    let mut fitted = Vec::new();
+    for mapping in parts {
+        let table = target::read(green, &mapping.map.target(&mapping.blue.name)).await?;
+        match mapping.fit(&table) {
+            Ok(fits) => fitted.push((Mapping::clone(mapping), fits)),
+            Err(problems) => return Ok(problems),
+        }
+    }
+    Ok(lost_in_split(&fitted))
+}
+
 /// Holds blue's rows against green's rules while green still has them; gives what was found, a line each.
 async fn prove_rows(world: &World, mappings: &[Arc<Mapping>]) -> Result<Vec<String>> {
     let lookers = Lookers::open(world.info(Side::Blue), world.info(Side::Green)).await?;
-    let mut findings = Vec::new();
-    for mapping in mappings {
-        findings.extend(lookers.prove(mapping).await?.findings(&mapping.blue.name));
-    }
+    let findings = lookers.prove_each(mappings).await?;
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
         world.ears.tell(Event::Warning { text: finding.what.clone() });
     }

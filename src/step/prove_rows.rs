@@ -5,8 +5,10 @@ mod trial;
 
 use crate::error::{Doing, Error, Kind, Result};
 use crate::finding::{Finding, Place, Severity};
-use crate::mapping::{Fitted, Mapping, as_error};
+use crate::mapping::{Mapping, as_error};
 use crate::pg::{connect, conninfo::ConnInfo, name::TableName, target};
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio_postgres::{Client, error::SqlState};
 use trial::Trial;
@@ -83,17 +85,39 @@ impl Lookers {
         Ok(Lookers { blue, green })
     }
 
-    /// Tries the rows of one table. Green must have its keys and checks.
+    /// Tries the rows of each table of green that is written to by mappings: those that are merged, together. Green must have
+    /// its keys and checks.
+    ///
+    /// # Errors
+    /// As [`Lookers::prove`].
+    pub async fn prove_each(&self, mappings: &[impl Borrow<Mapping>]) -> Result<Vec<Finding>> {
+        let mut kin: BTreeMap<TableName, Vec<&Mapping>> = BTreeMap::new();
+        for mapping in mappings.iter().map(Borrow::borrow) {
+            kin.entry(mapping.map.target(&mapping.blue.name)).or_default().push(mapping);
+        }
+        let mut findings = Vec::new();
+        for (green, kin) in &kin {
+            findings.extend(self.prove(green, kin).await?.findings(kin));
+        }
+        Ok(findings)
+    }
+
+    /// Tries the rows of all that becomes one table of green.
     ///
     /// Nobody waits for it: blue's table is read under a short lock timeout, green's is only looked at, and each statement
     /// has 30 s.
     ///
     /// # Errors
     /// [`Kind::Gate`] when the mapping does not fit green, [`Kind::Server`] when a server refuses what this needs.
-    pub async fn prove(&self, mapping: &Mapping) -> Result<Proof> {
-        let shape = target::read(&self.green, &mapping.map.target(&mapping.blue.name)).await?;
-        let fitted = mapping.fit(&shape).map_err(|problems| as_error(&mapping.blue.name, &problems))?;
-        let tried = tokio::time::timeout(DEADLINE, self.try_rows(mapping, &fitted)).await;
+    pub async fn prove(&self, green: &TableName, mappings: &[&Mapping]) -> Result<Proof> {
+        let shape = target::read(&self.green, green).await?;
+        let mut kin = Vec::new();
+        for mapping in mappings {
+            let fitted = mapping.fit(&shape).map_err(|problems| as_error(&mapping.blue.name, &problems))?;
+            kin.push((*mapping, fitted));
+        }
+        let trial = Trial { kin: &kin, green_name: green, blue: &self.blue, green: &self.green };
+        let tried = tokio::time::timeout(DEADLINE, self.try_rows(&trial)).await;
         match tried {
             Ok(Ok(tried)) => Ok(Proof::Tried(tried)),
             Ok(Err(error)) => match why_unfinished(&error) {
@@ -102,19 +126,14 @@ impl Lookers {
             },
             Err(_) => Err(Error::new(
                 Kind::Deadline,
-                format!(
-                    "the rows of {} were not tried within {} s",
-                    mapping.blue.name.plain(),
-                    DEADLINE.as_secs()
-                ),
+                format!("rows for {} were not tried within {} s", green.plain(), DEADLINE.as_secs()),
             )
             .hint("look for what its session on green (`migrate: try rows`) waits for in pg_stat_activity")),
         }
     }
 
-    async fn try_rows(&self, mapping: &Mapping, fitted: &Fitted) -> Result<Tried> {
+    async fn try_rows(&self, trial: &Trial<'_>) -> Result<Tried> {
         self.begin().await?;
-        let trial = Trial { mapping, fitted, blue: &self.blue, green: &self.green };
         let tried = trial.run().await;
         let (blue, green) =
             tokio::join!(self.blue.batch_execute("rollback"), self.green.batch_execute("rollback"));
@@ -144,19 +163,21 @@ fn why_unfinished(error: &Error) -> Option<&'static str> {
 }
 
 impl Proof {
-    /// As findings of the table's map.
-    pub fn findings(&self, blue: &TableName) -> Vec<Finding> {
+    /// As findings of the tables' maps.
+    pub fn findings(&self, kin: &[&Mapping]) -> Vec<Finding> {
+        let names: Vec<String> = kin.iter().map(|mapping| mapping.blue.name.plain()).collect();
+        let (first, blue) = (names.first().cloned().unwrap_or_default(), names.join(" and "));
         let finding = |code: &str, severity: Severity, what: String, help: &str| Finding {
             code: code.into(),
             severity,
-            place: Place::Plan { field: format!("replicate.map.{}", blue.plain()) },
+            place: Place::Plan { field: format!("replicate.map.{first}") },
             what,
             help: help.into(),
         };
         let tried = match self {
             Proof::Tried(tried) => tried,
             Proof::Unfinished(why) => {
-                let what = format!("the rows of {} were not held against green's rules: {why}", blue.plain());
+                let what = format!("the rows of {blue} were not held against green's rules: {why}");
                 let help = "try again in a quieter hour; what does not fit stops the copy, or the keys built after it";
                 return vec![finding("MAPPED_ROWS_UNPROVED", Severity::Warning, what, help)];
             }
@@ -183,9 +204,8 @@ impl Proof {
                 names => format!("; not looked at: {}", names.join(", ")),
             };
             let what = format!(
-                "{} of {} ({}) fit all {} of green's rules{left_out}",
+                "{} of {blue} ({}) fit all {} of green's rules{left_out}",
                 rows(tried.rows),
-                blue.plain(),
                 tried.extent.words(),
                 tried.rules
             );

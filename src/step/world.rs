@@ -18,6 +18,7 @@ use crate::revocation::{
 };
 use crate::route::Route;
 use crate::stream::follow::{FollowSpec, FollowTable, Follower};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, MutexGuard, watch};
@@ -178,6 +179,12 @@ impl World {
         if let Ok(mut paused_at) = self.paused_at.lock() {
             *paused_at = at;
         }
+    }
+
+    /// The tables of green that are written to, once each: several of blue's may become one of them.
+    pub fn green_tables(&self) -> Vec<TableName> {
+        let tables: BTreeSet<&TableName> = self.tables.iter().map(|table| &table.green).collect();
+        tables.into_iter().cloned().collect()
     }
 
     /// Tells those who watch.

@@ -4,6 +4,7 @@
 //! written row by row in blue's order ([`rows`]). Statements are sent without waiting for their answers; the answers
 //! are looked at, in order, before the commit.
 
+mod conflict;
 mod copy_text;
 mod landed_map;
 mod landing;
@@ -19,7 +20,7 @@ use super::net::NetEffect;
 use super::pgoutput::{CommitTime, Relation};
 use super::progress::Progress;
 use super::seen::Seen;
-use super::shape::{FollowTable, Shape};
+use super::shape::{FollowTable, Shape, ShapeId};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::connect;
 use crate::pg::conninfo::ConnInfo;
@@ -77,7 +78,7 @@ pub(super) struct Writer {
     lease: Statement,
     progress: Statement,
     read_wal: Statement,
-    statements: HashMap<(u32, StatementKey), Arc<rows::Prepared>>,
+    statements: HashMap<(ShapeId, StatementKey), Arc<rows::Prepared>>,
     landings: Landings,
     pipeline: Pipeline,
     inserts: Option<InsertRun>,
@@ -152,13 +153,22 @@ impl Writer {
     /// [`Kind::Gate`] when a row on green is not as expected, [`Kind::Lease`] when the lease is gone, [`Kind::Server`]
     /// when green refuses a change, in exact order too. After an error the connection is of no use.
     pub async fn write(&mut self, mut batch: Batch) -> Result<Option<Committed>> {
+        let written = self.write_batch(&mut batch).await;
+        written.map_err(|error| conflict::explained(error, &batch.changes))
+    }
+
+    async fn write_batch(&mut self, batch: &mut Batch) -> Result<Option<Committed>> {
         if self.open.is_none() {
             self.begin().await?;
         }
-        let net = batch.take_net().filter(|_| self.trusts_sets());
+        let trusts_sets = self.trusts_sets();
+        let mut net = batch.take_net().filter(|_| trusts_sets);
+        if net.is_none() && batch.is_merged {
+            net = NetEffect::of_merged(&batch.changes);
+        }
         let tried = net.is_some();
         match net {
-            Some(net) => self.write_net_or_exact(&net, &batch.changes).await?,
+            Some(net) => self.write_net_or_exact(net, &batch.changes).await?,
             None => self.write_exact(batch.changes.iter()).await?,
         }
         let Some(open) = &mut self.open else {
@@ -169,7 +179,7 @@ impl Writer {
             open.keys.extend_from_last(batch.changes.iter().rev().flat_map(Change::keys));
         }
         let at_boundary = batch.at_boundary();
-        open.applied.extend(batch.applied);
+        open.applied.extend(std::mem::take(&mut batch.applied));
         open.applied.set_based += u64::from(tried);
         if !at_boundary {
             // What was sent of it must be good before its changes are forgotten.
@@ -233,25 +243,42 @@ impl Writer {
         trusted
     }
 
-    /// Tries it set by set; whatever fails so is taken back, and written in blue's order.
-    async fn write_net_or_exact(&mut self, net: &NetEffect, changes: &[Change]) -> Result<()> {
-        self.command("savepoint whole", About::Command("set a savepoint")).await?;
-        let settled = match self.write_net(net, changes).await {
-            Ok(()) => self.pipeline.settle().await,
-            Err(error) => Err(error),
-        };
-        let error = match settled {
-            Ok(exempted) => {
-                self.count(|applied| applied.exempted += exempted);
-                self.distrust_last = 0;
-                return Ok(());
+    /// Tries it set by set; whatever fails so is taken back, and written in blue's order. Of tables that are merged only when
+    /// they have no net effect of their own: a row that moves from one to another may be there twice for a moment, in blue's order.
+    async fn write_net_or_exact(&mut self, net: NetEffect, changes: &[Change]) -> Result<()> {
+        let mut next = Some(net);
+        while let Some(net) = next.take() {
+            let error = match self.try_net(&net, changes).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            // A row that is missing has a name only in exact order, and may be exempt; a refusal may be one of the order.
+            if !matches!(error.kind, Kind::Server | Kind::Gate) || self.spent || self.client.is_closed() {
+                return Err(error);
             }
-            Err(error) => error,
-        };
-        // A row that is missing has a name only in exact order, and may be exempt; a refusal may be one of the order.
-        if !matches!(error.kind, Kind::Server | Kind::Gate) || self.spent || self.client.is_closed() {
-            return Err(error);
+            self.take_back(&error, changes).await?;
+            if !net.of_merged_alone {
+                next = NetEffect::of_merged(changes);
+            }
         }
+        self.write_exact(changes.iter()).await
+    }
+
+    async fn try_net(&mut self, net: &NetEffect, changes: &[Change]) -> Result<()> {
+        self.command("savepoint whole", About::Command("set a savepoint")).await?;
+        let exempted = match self.write_net(net, changes).await {
+            Ok(()) => self.pipeline.settle().await?,
+            Err(error) => return Err(error),
+        };
+        self.count(|applied| applied.exempted += exempted);
+        if !net.of_merged_alone {
+            self.distrust_last = 0;
+        }
+        Ok(())
+    }
+
+    /// Goes back to before the sets, and distrusts them for a while.
+    async fn take_back(&mut self, error: &Error, changes: &[Change]) -> Result<()> {
         tracing::info!(why = %error.chain().join(": "), changes = changes.len(), "a batch is written again, row by row");
         self.pipeline.forget().await;
         self.inserts = None;
@@ -263,7 +290,7 @@ impl Writer {
         self.distrust_last = (self.distrust_last * 2).clamp(1, DISTRUST_MAX_BATCHES);
         self.distrust = self.distrust_last;
         self.count(|applied| applied.replayed += 1);
-        self.write_exact(changes.iter()).await
+        Ok(())
     }
 
     async fn commit(&mut self) -> Result<Committed> {

@@ -16,6 +16,10 @@ const AGE: Duration = Duration::from_millis(500);
 const PART_ROWS: u64 = 2 * ROWS;
 const PART_WEIGHT_BYTES: usize = WEIGHT_BYTES + (8 << 20);
 
+/// One that changes tables that are merged is held up to this: a part of it may hold a row that comes to one table, and only
+/// the next part the same row leaving another.
+const MERGED_PART_WEIGHT_BYTES: usize = 6 * WEIGHT_BYTES;
+
 /// Fewer rows than this are written one by one: the fixed price of sets is higher.
 const SETS_FROM_ROWS: usize = 100;
 
@@ -76,6 +80,8 @@ pub(super) struct Batch {
     way: Way,
     began: Option<Instant>,
     weight_bytes: usize,
+    /// It has rows of tables that are merged.
+    pub is_merged: bool,
     inside: bool,
     markers_inside: Vec<String>,
 }
@@ -88,6 +94,7 @@ impl Batch {
             way: Way::Few,
             began: None,
             weight_bytes: 0,
+            is_merged: false,
             inside: false,
             markers_inside: Vec::new(),
         }
@@ -110,6 +117,9 @@ impl Batch {
 
     /// Large or old enough to be written as soon as green is free.
     pub fn is_full(&self) -> bool {
+        if self.inside && self.is_merged {
+            return self.weight_bytes >= MERGED_PART_WEIGHT_BYTES;
+        }
         if self.inside {
             return self.applied.rows >= PART_ROWS || self.weight_bytes >= PART_WEIGHT_BYTES;
         }
@@ -157,8 +167,12 @@ impl Batch {
             usize::try_from(bytes).unwrap_or(usize::MAX / 2) + cells * size_of::<Cell>() + WEIGHT_OF_CHANGE;
         self.applied.rows += change.rows();
         self.changes.push(change);
+        // Rows of merged tables are written by their net effect however few they are: see `apply::mapped_sets`.
+        self.is_merged |= self.changes.last().is_some_and(Change::is_merged);
         match &mut self.way {
-            Way::Few if self.changes.len() >= SETS_FROM_ROWS => self.fold(0, NetEffect::default()),
+            Way::Few if self.is_merged || self.changes.len() >= SETS_FROM_ROWS => {
+                self.fold(0, NetEffect::default())
+            }
             Way::Net(net) => {
                 let net = std::mem::take(net);
                 self.fold(self.changes.len() - 1, net);

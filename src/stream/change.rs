@@ -59,6 +59,21 @@ impl Change {
         }
     }
 
+    /// The shape of the row's table.
+    pub fn shape(&self) -> Option<&Arc<Shape>> {
+        match self {
+            Change::Insert { shape, .. } | Change::Update { shape, .. } | Change::Delete { shape, .. } => {
+                Some(shape)
+            }
+            Change::Truncate { .. } => None,
+        }
+    }
+
+    /// Whether it is of a row of a table that is merged with others on green.
+    pub fn is_merged(&self) -> bool {
+        self.shape().is_some_and(|shape| shape.is_merged())
+    }
+
     /// The row after it.
     pub fn after(&self) -> Option<&Tuple> {
         match self {
@@ -101,7 +116,7 @@ impl Change {
 
 /// A row's table and key, in text; without a key, the table alone.
 fn dirty_key(shape: &Shape, tuple: &Tuple) -> DirtyKey {
-    DirtyKey { table: shape.green.clone(), key: shape.key_cells(tuple).map(key_text).collect() }
+    DirtyKey { table: shape.blue(), key: shape.key_cells(tuple).map(key_text).collect() }
 }
 
 /// A cell of a key, as keys are told.

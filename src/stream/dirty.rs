@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// A row that the stream changed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DirtyKey {
-    /// The table on green.
+    /// The table on blue.
     pub table: TableName,
     /// Its key, column by column, in text.
     pub key: Vec<String>,

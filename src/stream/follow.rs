@@ -95,7 +95,8 @@ struct Wish {
 struct Memory {
     tables: Vec<FollowTable>,
     seen: Seen,
-    shapes: HashMap<u32, Arc<Shape>>,
+    /// For each part of a table, which is one when it is not split.
+    shapes: HashMap<u32, Vec<Arc<Shape>>>,
 }
 
 /// What the task and its callers share.

@@ -6,7 +6,7 @@
 
 use super::change::Change;
 use super::pgoutput::{Cell, OldTuple, Tuple};
-use super::shape::{Locate, Shape};
+use super::shape::{Locate, Shape, ShapeId};
 use crate::pg::name::TableName;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::HashMap;
@@ -54,7 +54,9 @@ pub(super) struct TableEffect {
 #[derive(Debug, Default)]
 pub(super) struct NetEffect {
     pub tables: Vec<TableEffect>,
-    by_oid: HashMap<u32, usize>,
+    by_shape: HashMap<ShapeId, usize>,
+    /// It is of tables that are merged alone: changes of all others are to be written in their order.
+    pub of_merged_alone: bool,
 }
 
 impl NetRow {
@@ -96,15 +98,30 @@ impl NetEffect {
         }
     }
 
+    /// The net effect on tables that are merged, where all changes have none together; none when these have none either.
+    pub fn of_merged(changes: &[Change]) -> Option<NetEffect> {
+        let empties = |change: &Change| match change {
+            Change::Truncate { shapes, .. } => shapes.iter().any(|shape| shape.is_merged()),
+            _ => false,
+        };
+        if changes.iter().any(empties) {
+            return None;
+        }
+        let mut net = NetEffect { of_merged_alone: true, ..NetEffect::default() };
+        let mut merged = (0..changes.len()).filter(|at| changes[*at].is_merged());
+        merged.try_for_each(|at| net.add(changes, at)).ok()?;
+        (!net.tables.is_empty()).then_some(net)
+    }
+
     fn table(&mut self, shape: &Arc<Shape>) -> Result<&mut TableEffect, Unfoldable> {
-        let at = match self.by_oid.entry(shape.relation.oid) {
+        let at = match self.by_shape.entry(shape.id()) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(vacant) => {
                 if let Some(why) = shape.only_row_by_row {
                     return Err(why);
                 }
                 let same = |green: &TableName| self.tables.iter().any(|table| table.shape.green == *green);
-                if same(&shape.green) {
+                if !shape.is_merged() && same(&shape.green) {
                     return Err("several of blue's tables are one of green's");
                 }
                 self.tables.push(TableEffect {

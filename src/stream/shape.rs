@@ -44,7 +44,14 @@ pub(super) struct Shape {
     pub moves_whole: bool,
     /// When the two shapes differ.
     pub mapped: Option<Mapped>,
+    /// Which part it is of a table that is split.
+    pub part: usize,
+    /// How many of blue's tables are merged into this one of green's, this one included.
+    pub sharing: usize,
 }
+
+/// A table of blue, and which part of it when it is split: what statements are kept by.
+pub(super) type ShapeId = (u32, usize);
 
 /// What green does with a column of blue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +102,26 @@ pub(super) struct Written {
 }
 
 impl Shape {
+    /// With its place among the parts of a split, and the number of tables that are merged into green's.
+    ///
+    /// A merged row whose key changes is a new row, so that the keys of the batch can be given up before any is taken; what is
+    /// green's own in it is what it is in any new row. Nobody else writes there before the switch.
+    pub fn placed(self, part: usize, sharing: usize) -> Shape {
+        let writes_all = |mapped: &Mapped| mapped.fitted.outputs.iter().all(|output| !output.identity_always);
+        let moves_whole = self.moves_whole || sharing > 1 && self.mapped.as_ref().is_some_and(writes_all);
+        Shape { part, sharing, moves_whole, ..self }
+    }
+
+    /// What its statements are kept by.
+    pub fn id(&self) -> ShapeId {
+        (self.relation.oid, self.part)
+    }
+
+    /// Whether rows of other tables of blue are in green's table, too.
+    pub fn is_merged(&self) -> bool {
+        self.sharing > 1 && self.mapped.is_some()
+    }
+
     /// Its name on blue.
     pub fn blue(&self) -> TableName {
         TableName::new(self.relation.schema.as_str(), self.relation.name.as_str())
@@ -155,7 +182,19 @@ impl Shape {
             .map(Ident::new)
             .collect();
         let moves_whole = own.is_empty() && targets.iter().all(|target| *target == Target::Write);
-        Ok(Shape { relation, green, targets, types, own, locate, only_row_by_row, moves_whole, mapped: None })
+        Ok(Shape {
+            relation,
+            green,
+            targets,
+            types,
+            own,
+            locate,
+            only_row_by_row,
+            moves_whole,
+            mapped: None,
+            part: 0,
+            sharing: 1,
+        })
     }
 
     /// The columns that tell a row apart; none when no key does.
@@ -384,6 +423,8 @@ mod tests {
             only_row_by_row: None,
             moves_whole: true,
             mapped: None,
+            part: 0,
+            sharing: 1,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod mapped;
 mod mapped_rows;
+mod reshaped;
 mod resumed;
 mod stage;
 mod throttled;

@@ -14,6 +14,8 @@ mod handover;
 mod mapped;
 #[path = "journey/newcomers.rs"]
 mod newcomers;
+#[path = "journey/reshaped.rs"]
+mod reshaped;
 #[path = "journey/restarted.rs"]
 mod restarted;
 #[path = "journey/stage.rs"]

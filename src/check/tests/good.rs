@@ -187,7 +187,7 @@ impl Case {
     }
 
     pub fn map(&mut self, table: &str, map: TableMap) {
-        self.plan.replicate.map.insert(name(table), map);
+        self.plan.replicate.map.insert(name(table), map.into());
     }
 
     pub fn attempt_on(&mut self) {

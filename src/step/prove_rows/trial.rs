@@ -11,8 +11,11 @@ use tokio_postgres::{Client, Row};
 
 const LIST_RULES: &str = include_str!("../../../sql/mapping/list_row_rules.sql");
 
-/// Blue's rows, numbered, each with its key in text.
-const LANDING: &str = "pg_temp.migrate_trial";
+/// Blue's rows of all tables, each with its number and its key in text.
+const LANDED_ROWS: &str = "pg_temp.migrate_landed_rows";
+
+/// Rows of each table are numbered from a multiple of this on.
+const NUMBERS: i64 = 1 << 40;
 
 /// The rows that green would not even make, with what it said.
 const REFUSED: &str = "pg_temp.migrate_refused";
@@ -27,8 +30,9 @@ type Answer<T> = std::result::Result<T, tokio_postgres::Error>;
 
 /// A trial in the transactions that are open on both sides.
 pub(super) struct Trial<'t> {
-    pub mapping: &'t Mapping,
-    pub fitted: &'t Fitted,
+    /// What becomes one table of green: several mappings when blue's tables are merged there.
+    pub kin: &'t [(&'t Mapping, Fitted)],
+    pub green_name: &'t TableName,
     pub blue: &'t Client,
     pub green: &'t Client,
 }
@@ -52,9 +56,14 @@ impl Trial<'_> {
     pub async fn run(&self) -> Result<Tried> {
         let rules = self.rules().await?;
         self.prepare(&rules).await?;
-        let (rows, extent) = self.land().await?;
-        let mut tried = Tried { rows, extent, rules: 0, broken: Vec::new(), left_out: Vec::new() };
-        self.make(&mut tried).await?;
+        let mut tried =
+            Tried { rows: 0, extent: Extent::All, rules: 0, broken: Vec::new(), left_out: Vec::new() };
+        for (at, (mapping, fitted)) in self.kin.iter().enumerate() {
+            let rows = self.land(at, mapping, fitted, &mut tried).await?;
+            self.make(at, rows, &mapping.blue.name).await?;
+            tried.rules += fitted.outputs.len();
+        }
+        self.list_refused(&mut tried).await?;
         for rule in rules {
             self.hold(&rule, &mut tried).await?;
         }
@@ -62,7 +71,7 @@ impl Trial<'_> {
     }
 
     async fn rules(&self) -> Result<Vec<Rule>> {
-        let green = &self.fitted.green;
+        let green = self.green_name;
         let rows = self
             .green
             .query(LIST_RULES, &[&green.schema.as_str(), &green.name.as_str()])
@@ -79,54 +88,35 @@ impl Trial<'_> {
         Ok(rows.iter().map(rule).collect())
     }
 
-    /// The three temporary tables, and the function that makes rows: all at once, and when one is refused, by halves.
+    /// The temporary tables, and for each of blue's tables the function that makes rows of it: all at once, and when one is
+    /// refused, by halves.
     async fn prepare(&self, rules: &[Rule]) -> Result<()> {
-        let sources = self.fitted.sources.iter().enumerate();
-        let columns: String = sources.map(|(at, source)| format!(", c{at} {}", source.type_name)).collect();
         let nullable: String = rules
             .iter()
             .filter(|rule| rule.kind == "not_null")
             .filter_map(|rule| rule.expression.as_ref())
             .map(|column| format!("alter table {} alter column {column} drop not null; ", made()))
             .collect();
-        let all: Vec<usize> = (0..self.fitted.outputs.len()).collect();
-        let make = self.fitted.try_landed(&all, LANDING, &made(), "migrate_landed.landed between $1 and $2");
+        let landed: Vec<String> =
+            (0..self.kin.len()).map(|at| format!("select landed, key from {}", landing(at))).collect();
+        let each: Vec<String> =
+            self.kin.iter().enumerate().map(|(at, (_, fitted))| prepare_one(at, fitted)).collect();
         let sql = format!(
-            "create temporary table migrate_trial (landed bigint generated always as identity, key text{columns}) on commit drop;
-             create temporary table migrate_made ({MADE_OF} bigint, like {green} including generated) on commit drop; {nullable}
+            "create temporary table migrate_made ({MADE_OF} bigint, like {green} including generated) on commit drop; {nullable}
              create temporary table migrate_refused (landed bigint, state text, rule text, of_type text) on commit drop;
-             create function pg_temp.migrate_make(bigint, bigint) returns void language plpgsql as $migrate$
-             declare
-                 said_state text;
-                 said_rule text;
-                 said_type text;
-             begin
-                 begin
-                     execute {make} using $1, $2;
-                     return;
-                 exception when others then
-                     get stacked diagnostics said_state = returned_sqlstate, said_rule = constraint_name, said_type = pg_datatype_name;
-                     if left(said_state, 2) in ('25', '40', '42', '53', '55', '57', '58', 'XX') then
-                         raise;
-                     end if;
-                 end;
-                 if $1 >= $2 then
-                     insert into {REFUSED} values ($1, said_state, said_rule, said_type);
-                 else
-                     perform pg_temp.migrate_make($1, ($1 + $2) / 2);
-                     perform pg_temp.migrate_make(($1 + $2) / 2 + 1, $2);
-                 end if;
-             end $migrate$",
-            green = self.fitted.green,
-            make = literal(&make),
+             {each}
+             create temporary view migrate_landed_rows as {landed}",
+            green = self.green_name,
+            each = each.concat(),
+            landed = landed.join(" union all "),
         );
         let doing = || "temporary tables to try rows in cannot be made on green".to_owned();
         self.green.batch_execute(&sql).await.doing(Kind::Server, doing)
     }
 
-    /// Brings blue's rows over.
-    async fn land(&self) -> Result<(u64, Extent)> {
-        let blue = &self.mapping.blue.name;
+    /// Brings the rows of one of blue's tables over, and gives their number.
+    async fn land(&self, at: usize, mapping: &Mapping, fitted: &Fitted, tried: &mut Tried) -> Result<u64> {
+        let blue = &mapping.blue.name;
         let doing = || format!("cannot read rows of {} on blue", blue.plain());
         let size = self
             .blue
@@ -134,7 +124,7 @@ impl Trial<'_> {
             .await
             .doing(Kind::Server, doing)?;
         let bytes = u64::try_from(size.get::<_, i64>(0)).unwrap_or_default();
-        let (out, into) = self.copies(bytes);
+        let (out, into) = self.copies(at, mapping, fitted, bytes);
         let out = self.blue.copy_out(&out).await.doing(Kind::Server, doing)?;
         let refuses = || "green does not take rows to try".to_owned();
         let sink = self.green.copy_in(&into).await.doing(Kind::Server, refuses)?;
@@ -143,20 +133,20 @@ impl Trial<'_> {
             sink.feed(piece.doing(Kind::Server, doing)?).await.doing(Kind::Server, refuses)?;
         }
         let rows = sink.finish().await.doing(Kind::Server, refuses)?;
-        let extent = if bytes > BYTES_MAX || rows >= ROWS_MAX { Extent::Sample } else { Extent::All };
-        Ok((rows, extent))
+        if bytes > BYTES_MAX || rows >= ROWS_MAX {
+            tried.extent = Extent::Sample;
+        }
+        tried.rows += rows;
+        Ok(rows)
     }
 
     /// The two statements that bring rows over. Of a large table, blocks are taken at random, the same ones each time.
-    fn copies(&self, bytes: u64) -> (String, String) {
-        let sources = &self.fitted.sources;
-        let texts: Vec<String> = self
-            .mapping
-            .blue
-            .key
-            .iter()
-            .map(|name| format!("coalesce(pg_catalog.format('%s', {name}), '')"))
-            .collect();
+    fn copies(&self, at: usize, mapping: &Mapping, fitted: &Fitted, bytes: u64) -> (String, String) {
+        let (sources, blue) = (&fitted.sources, &mapping.blue);
+        let text = |name| format!("coalesce(pg_catalog.format('%s', {name}), '')");
+        let texts: Vec<String> = blue.key.iter().map(text).collect();
+        // Of tables that are merged, the key alone does not say whose it is.
+        let whose = if self.kin.len() > 1 { format!("{} ", blue.name.plain()) } else { String::new() };
         let columns: String = sources.iter().map(|source| format!(", {}", source.name)).collect();
         let sample = match bytes > BYTES_MAX {
             true => {
@@ -167,27 +157,34 @@ impl Trial<'_> {
         let places: String = (0..sources.len()).map(|at| format!(", c{at}")).collect();
         (
             format!(
-                "copy (select left(concat_ws(', ', {}), {KEY_CHARACTERS}){columns} from only {}{sample} limit {ROWS_MAX}) to stdout",
+                "copy (select {} || left(concat_ws(', ', {}), {KEY_CHARACTERS}){columns} from only {}{sample} limit {ROWS_MAX}) to stdout",
+                literal(&whose),
                 texts.join(", "),
-                self.mapping.blue.name
+                blue.name
             ),
-            format!("copy {LANDING} (key{places}) from stdin"),
+            format!("copy {} (key{places}) from stdin", landing(at)),
         )
     }
 
-    /// Has green make its rows, and counts those that it cannot even make: a value that does not fit, a domain's rule.
-    async fn make(&self, tried: &mut Tried) -> Result<()> {
-        let doing = || format!("green cannot try rows of {}", self.mapping.blue.name.plain());
-        let rows = i64::try_from(tried.rows).unwrap_or(i64::MAX);
+    /// Has green make its rows of those that landed.
+    async fn make(&self, at: usize, rows: u64, blue: &TableName) -> Result<()> {
+        let first = first_number(at);
+        let last = first.saturating_add(i64::try_from(rows).unwrap_or(NUMBERS)) - 1;
         if rows > 0 {
             self.green
-                .execute("select pg_temp.migrate_make(1, $1)", &[&rows])
+                .execute(&format!("select pg_temp.migrate_make_{at}($1, $2)"), &[&first, &last])
                 .await
-                .doing(Kind::Server, doing)?;
+                .doing(Kind::Server, || format!("green cannot try rows of {}", blue.plain()))?;
         }
+        Ok(())
+    }
+
+    /// Counts the rows that green cannot even make: a value that does not fit, a domain's rule.
+    async fn list_refused(&self, tried: &mut Tried) -> Result<()> {
+        let doing = || format!("green does not tell which rows {} refuses", self.green_name.plain());
         let sql = format!(
             "select state, rule, of_type, count(*) as rows, min(landed) as first, (array_agg(key order by landed))[1:{KEYS_SHOWN}] as keys \
-             from {REFUSED} join {LANDING} using (landed) group by state, rule, of_type order by count(*) desc, state limit 20"
+             from {REFUSED} join {LANDED_ROWS} using (landed) group by state, rule, of_type order by count(*) desc, state limit 20"
         );
         for row in self.green.query(&sql, &[]).await.doing(Kind::Server, doing)? {
             let column = self.column_refused(row.get("first")).await?;
@@ -195,18 +192,19 @@ impl Trial<'_> {
             let rule = words(&column, row.get("state"), row.get("rule"), of_type);
             tried.broken.push(Broken { rule, rows: count(&row, "rows"), keys: row.get("keys") });
         }
-        tried.rules += self.fitted.outputs.len();
         Ok(())
     }
 
     /// The column of green whose value cannot be made of a landed row. Each is tried alone, since a domain may refuse the
     /// null of a column that is not.
     async fn column_refused(&self, landed: i64) -> Result<String> {
-        let green = self.fitted.green.plain();
+        let green = self.green_name.plain();
         let alone = TableName::new("pg_temp", "migrate_alone");
-        for (at, output) in self.fitted.outputs.iter().enumerate() {
+        let of = usize::try_from(landed / NUMBERS).unwrap_or_default();
+        let Some((_, fitted)) = self.kin.get(of) else { return Ok(green) };
+        for (at, output) in fitted.outputs.iter().enumerate() {
             let row = format!("migrate_landed.landed = {landed}");
-            let make = self.fitted.try_landed(&[at], LANDING, &alone, &row);
+            let make = fitted.try_landed(&[at], &landing(of), &alone, &row);
             let sql = format!(
                 "create temporary table migrate_alone on commit drop as select {MADE_OF}, {} from {} with no data; {make}; drop table {alone}",
                 output.name,
@@ -239,7 +237,7 @@ impl Trial<'_> {
         };
         let sql = format!(
             "select count(*) as rows, (array_agg(key order by peer, landed))[1:{KEYS_SHOWN}] as keys \
-             from ({breaking}) as breaking (landed, peer) join {LANDING} using (landed)"
+             from ({breaking}) as breaking (landed, peer) join {LANDED_ROWS} using (landed)"
         );
         let row = match self.taken_back(self.green.query(&sql, &[])).await? {
             Ok(rows) => rows.into_iter().next(),
@@ -275,11 +273,12 @@ impl Trial<'_> {
     /// do not write.
     fn breaking(&self, rule: &Rule) -> Option<String> {
         // A rule may name the row by its table.
-        let from = format!("{} as {}", made(), self.fitted.green.name);
+        let from = format!("{} as {}", made(), self.green_name.name);
         match (rule.kind.as_str(), &rule.expression) {
             ("not_null", Some(column)) => {
-                let is_written = self.fitted.outputs.iter().any(|output| output.name.as_str() == rule.name);
-                is_written.then(|| {
+                let writes =
+                    |fitted: &Fitted| fitted.outputs.iter().any(|output| output.name.as_str() == rule.name);
+                self.kin.iter().any(|(_, fitted)| writes(fitted)).then(|| {
                     format!(
                         "select {MADE_OF}, {MADE_OF} from {from} where not ({column} is distinct from null)"
                     )
@@ -306,13 +305,58 @@ impl Trial<'_> {
     }
 
     fn name(&self, rule: &Rule) -> String {
-        let green = self.fitted.green.plain();
+        let green = self.green_name.plain();
         match rule.kind.as_str() {
             "not_null" => format!("{green}.{} takes no null", rule.name),
             "check" => format!("check {} of {green}", rule.name),
             _ => format!("{} of {green} takes each value once, and these rows share theirs", rule.name),
         }
     }
+}
+
+/// The rows of one of blue's tables.
+fn landing(at: usize) -> String {
+    format!("pg_temp.migrate_trial_{at}")
+}
+
+fn first_number(at: usize) -> i64 {
+    i64::try_from(at).unwrap_or_default() * NUMBERS + 1
+}
+
+/// The landing of one of blue's tables, and the function that makes green's rows of it.
+fn prepare_one(at: usize, fitted: &Fitted) -> String {
+    let sources = fitted.sources.iter().enumerate();
+    let columns: String = sources.map(|(at, source)| format!(", c{at} {}", source.type_name)).collect();
+    let all: Vec<usize> = (0..fitted.outputs.len()).collect();
+    let make = fitted.try_landed(&all, &landing(at), &made(), "migrate_landed.landed between $1 and $2");
+    format!(
+        "create temporary table migrate_trial_{at} (landed bigint generated always as identity (start with {first}), key text{columns}) on commit drop;
+         create function pg_temp.migrate_make_{at}(bigint, bigint) returns void language plpgsql as $migrate$
+         declare
+             said_state text;
+             said_rule text;
+             said_type text;
+         begin
+             begin
+                 execute {make} using $1, $2;
+                 return;
+             exception when others then
+                 get stacked diagnostics said_state = returned_sqlstate, said_rule = constraint_name, said_type = pg_datatype_name;
+                 if left(said_state, 2) in ('25', '40', '42', '53', '55', '57', '58', 'XX') then
+                     raise;
+                 end if;
+             end;
+             if $1 >= $2 then
+                 insert into {REFUSED} values ($1, said_state, said_rule, said_type);
+             else
+                 perform pg_temp.migrate_make_{at}($1, ($1 + $2) / 2);
+                 perform pg_temp.migrate_make_{at}(($1 + $2) / 2 + 1, $2);
+             end if;
+         end $migrate$;
+         ",
+        first = first_number(at),
+        make = literal(&make),
+    )
 }
 
 /// What green said of a value, without the value.

@@ -4,7 +4,7 @@
 //! One for each table and session, emptied by each commit in place, so that no batch leaves anything in green's catalog.
 
 use super::landed_map;
-use crate::stream::shape::{Shape, Target};
+use crate::stream::shape::{Shape, ShapeId, Target};
 use std::collections::{HashMap, HashSet};
 use tokio_postgres::Statement;
 
@@ -48,24 +48,24 @@ pub(super) enum LandingStatement {
 /// The landing tables of a session.
 #[derive(Debug, Default)]
 pub(super) struct Landings {
-    by_oid: HashMap<u32, Landing>,
+    by_shape: HashMap<ShapeId, Landing>,
     /// Made in the open transaction.
-    new: HashSet<u32>,
+    new: HashSet<ShapeId>,
     /// Why none can be made, if so.
     pub refused: bool,
     made: usize,
     /// Streams rows straight into a followed table.
-    pub inserts: HashMap<u32, Statement>,
+    pub inserts: HashMap<ShapeId, Statement>,
 }
 
 impl Landings {
     pub fn get(&mut self, shape: &Shape) -> Option<&mut Landing> {
-        self.by_oid.get_mut(&shape.relation.oid)
+        self.by_shape.get_mut(&shape.id())
     }
 
     /// Whether one is there for a table, or may be made.
     pub fn has_room(&self, shape: &Shape) -> bool {
-        self.by_oid.contains_key(&shape.relation.oid) || (!self.refused && self.by_oid.len() < LANDINGS_MAX)
+        self.by_shape.contains_key(&shape.id()) || (!self.refused && self.by_shape.len() < LANDINGS_MAX)
     }
 
     /// Adds one that the caller makes now, and gives the command for it.
@@ -89,21 +89,21 @@ impl Landings {
             }
         };
         let landing = Landing { name, used: false, updates: HashMap::new(), statements: HashMap::new() };
-        self.by_oid.insert(shape.relation.oid, landing);
-        self.new.insert(shape.relation.oid);
+        self.by_shape.insert(shape.id(), landing);
+        self.new.insert(shape.id());
         sql
     }
 
     /// The open transaction was committed: what it made stays, empty.
     pub fn keep_new(&mut self) {
         self.new.clear();
-        self.by_oid.values_mut().for_each(|landing| landing.used = false);
+        self.by_shape.values_mut().for_each(|landing| landing.used = false);
     }
 
     /// What the open transaction made since its savepoint was taken back.
     pub fn forget_new(&mut self) {
-        for oid in self.new.drain() {
-            self.by_oid.remove(&oid);
+        for id in self.new.drain() {
+            self.by_shape.remove(&id);
         }
     }
 }

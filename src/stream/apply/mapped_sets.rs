@@ -1,4 +1,4 @@
-//! The net effect on a mapped table, set by set. All of its rows land, new ones too, since green computes from them; with
+//! The net effect on mapped tables, set by set. All of its rows land, new ones too, since green computes from them; with
 //! a condition green also says which of them it has, and how many each statement must find.
 
 use super::Writer;
@@ -7,7 +7,7 @@ use super::landing::{DELETED, INSERTED, Landing, LandingStatement};
 use super::sets::{LANDED_FROM_ROWS, RowStream, row_after};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::stream::change::Change;
-use crate::stream::net::{Effect, TableEffect};
+use crate::stream::net::{Effect, NetEffect, TableEffect};
 use crate::stream::pgoutput::{Cell, Tuple};
 use crate::stream::shape::{Mapped, Shape};
 use bytes::BufMut;
@@ -23,19 +23,63 @@ struct Expected {
     updated: BTreeMap<i16, u64>,
 }
 
+/// How a table's net effect is written.
+enum Way {
+    /// One by one.
+    Rows,
+    /// From its landing, where all of it is but a few updates.
+    Landed { expected: Expected, rest: Vec<usize> },
+}
+
+/// A table's net effect, and its way.
+struct Work<'n> {
+    table: &'n TableEffect,
+    way: Way,
+}
+
 impl Writer {
-    /// Writes it; answers that are still to come are looked at by the caller.
-    pub(super) async fn write_mapped(
+    /// Writes the net effects on mapped tables; answers that are still to come are looked at by the caller.
+    ///
+    /// Deletes come first and inserts last, in tables that are merged over all of them: so a key that one of blue's tables
+    /// gave up is free when another takes it, in whatever order blue did that.
+    pub(super) async fn write_mapped(&mut self, net: &NetEffect, changes: &[Change]) -> Result<()> {
+        let mut merged = Vec::new();
+        for table in &net.tables {
+            let Some(mapped) = &table.shape.mapped else { continue };
+            let work = self.begin_mapped(table, mapped, changes).await?;
+            if table.shape.is_merged() {
+                merged.push(work);
+            } else {
+                self.write_phases(vec![work], changes).await?;
+            }
+        }
+        self.write_phases(merged, changes).await
+    }
+
+    async fn write_phases(&mut self, works: Vec<Work<'_>>, changes: &[Change]) -> Result<()> {
+        for work in &works {
+            self.delete_mapped(work, changes).await?;
+        }
+        for work in &works {
+            self.update_mapped(work, changes).await?;
+        }
+        for work in &works {
+            self.insert_mapped(work, changes).await?;
+        }
+        Ok(())
+    }
+
+    /// Lands a table's rows, when there are enough of them.
+    async fn begin_mapped<'n>(
         &mut self,
-        table: &TableEffect,
+        table: &'n TableEffect,
         mapped: &Mapped,
         changes: &[Change],
-    ) -> Result<()> {
+    ) -> Result<Work<'n>> {
         let shape = &table.shape;
-        let all: Vec<usize> =
-            (0..table.effects.len()).filter(|at| table.effects[*at] != Effect::Nothing).collect();
-        if all.len() < LANDED_FROM_ROWS || !self.make_landing(shape).await? {
-            return self.write_mapped_rows(table, &all, changes).await;
+        let rows = table.effects.iter().filter(|effect| **effect != Effect::Nothing).count();
+        if rows < LANDED_FROM_ROWS || !self.make_landing(shape).await? {
+            return Ok(Work { table, way: Way::Rows });
         }
         let fill = self.landing_statement(shape, LandingStatement::Fill).await?;
         let mut stream = RowStream::open(self, &fill, shape).await?;
@@ -48,43 +92,71 @@ impl Writer {
         if mapped.fitted.condition.is_some() {
             expected = self.count_chosen(shape).await?;
         }
-        if expected.deleted > 0 {
-            self.run_set(shape, LandingStatement::Delete, expected.deleted).await?;
+        Ok(Work { table, way: Way::Landed { expected, rest } })
+    }
+
+    async fn delete_mapped(&mut self, work: &Work<'_>, changes: &[Change]) -> Result<()> {
+        let shape = &work.table.shape;
+        match &work.way {
+            Way::Landed { expected, .. } if expected.deleted > 0 => {
+                self.run_set(shape, LandingStatement::Delete, expected.deleted).await
+            }
+            Way::Landed { .. } => Ok(()),
+            Way::Rows => {
+                for (at, effect) in work.table.effects.iter().enumerate() {
+                    if let Effect::Delete(_) | Effect::Replace(..) = effect {
+                        self.delete_row(shape, row_on_green(work.table, at, changes)?).await?;
+                    }
+                }
+                Ok(())
+            }
         }
-        for (number, rows) in expected.updated {
-            self.run_set(shape, LandingStatement::Update(number), rows).await?;
+    }
+
+    async fn update_mapped(&mut self, work: &Work<'_>, changes: &[Change]) -> Result<()> {
+        let Work { table, way } = work;
+        match way {
+            Way::Landed { expected, rest } => {
+                for (number, rows) in &expected.updated {
+                    self.run_set(&table.shape, LandingStatement::Update(*number), *rows).await?;
+                }
+                self.update_rows(table, rest.iter().copied(), changes).await
+            }
+            Way::Rows => self.update_rows(table, 0..table.effects.len(), changes).await,
         }
-        self.write_mapped_rows(table, &rest, changes).await?;
-        if expected.inserted > 0 {
-            self.run_set(shape, LandingStatement::Insert, expected.inserted).await?;
+    }
+
+    async fn update_rows(
+        &mut self,
+        table: &TableEffect,
+        which: impl Iterator<Item = usize>,
+        changes: &[Change],
+    ) -> Result<()> {
+        for at in which {
+            if let Effect::Update(row) = &table.effects[at] {
+                let before = row_on_green(table, at, changes)?;
+                self.update_row(&table.shape, before, row_after(row, changes)?).await?;
+            }
         }
         Ok(())
     }
 
-    /// One by one: deletes first and inserts last, as the sets are.
-    async fn write_mapped_rows(
-        &mut self,
-        table: &TableEffect,
-        which: &[usize],
-        changes: &[Change],
-    ) -> Result<()> {
-        let shape = &table.shape;
-        for at in which {
-            if let Effect::Delete(_) | Effect::Replace(..) = &table.effects[*at] {
-                self.delete_row(shape, row_on_green(table, *at, changes)?).await?;
+    async fn insert_mapped(&mut self, work: &Work<'_>, changes: &[Change]) -> Result<()> {
+        let shape = &work.table.shape;
+        match &work.way {
+            Way::Landed { expected, .. } if expected.inserted > 0 => {
+                self.run_set(shape, LandingStatement::Insert, expected.inserted).await
+            }
+            Way::Landed { .. } => Ok(()),
+            Way::Rows => {
+                for effect in &work.table.effects {
+                    if let Effect::Insert(row) | Effect::Replace(_, row) = effect {
+                        self.insert_row(shape, row_after(row, changes)?).await?;
+                    }
+                }
+                self.flush_inserts().await
             }
         }
-        for at in which {
-            if let Effect::Update(row) = &table.effects[*at] {
-                self.update_row(shape, row_on_green(table, *at, changes)?, row_after(row, changes)?).await?;
-            }
-        }
-        for at in which {
-            if let Effect::Insert(row) | Effect::Replace(_, row) = &table.effects[*at] {
-                self.insert_row(shape, row_after(row, changes)?).await?;
-            }
-        }
-        self.flush_inserts().await
     }
 
     /// What the condition makes of the landed rows.

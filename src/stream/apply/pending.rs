@@ -55,7 +55,18 @@ pub(super) struct Row {
 impl Row {
     fn name(&self) -> DirtyKey {
         let cells = self.key.0.iter();
-        DirtyKey { table: self.shape.green.clone(), key: cells.map(key_text).collect() }
+        DirtyKey { table: self.shape.blue(), key: cells.map(key_text).collect() }
+    }
+
+    /// `table (key)`, the table's name on green; long keys are cut.
+    fn describe(&self) -> String {
+        let cut = |value: String| match value.char_indices().nth(40) {
+            Some((end, _)) => format!("{}…", &value[..end]),
+            None => value,
+        };
+        let key: Vec<_> = self.key.0.iter().map(key_text).map(cut).collect();
+        let key = if key.is_empty() { "no key".to_owned() } else { key.join(", ") };
+        format!("{} ({key})", self.shape.green.plain())
     }
 }
 
@@ -159,8 +170,8 @@ fn refused(about: &About) -> Error {
         About::Progress => "cannot write the progress on green".to_owned(),
         About::Truncate { tables } => format!("green does not truncate {tables}"),
         About::Insert { table, .. } => format!("green refuses rows inserted into {}", table.plain()),
-        About::Update(row) => format!("green refuses an update of {}", describe(&row.name())),
-        About::Delete(row) => format!("green refuses a delete from {}", describe(&row.name())),
+        About::Update(row) => format!("green refuses an update of {}", row.describe()),
+        About::Delete(row) => format!("green refuses a delete from {}", row.describe()),
         About::Set { table, .. } => format!("green refuses a set of changes of {}", table.plain()),
     };
     Error::new(Kind::Server, what)
@@ -176,7 +187,7 @@ fn unexpected_rows(about: &About, rows: u64) -> Error {
             .hint("Somebody else applied or reset green. Start from a fresh copy."),
         About::Update(row) | About::Delete(row) => {
             let verb = if matches!(about, About::Update(_)) { "an update of" } else { "a delete from" };
-            Error::new(Kind::Gate, format!("{rows} rows on green instead of one for {verb} {}", describe(&row.name())))
+            Error::new(Kind::Gate, format!("{rows} rows on green instead of one for {verb} {}", row.describe()))
                 .hint("Green differs from blue there: something else wrote to green. `migrate rollback --all`, then copy afresh with `migrate replicate`.")
         }
         About::Insert { table, rows: expected } | About::Set { table, rows: expected } => Error::new(
@@ -185,20 +196,6 @@ fn unexpected_rows(about: &About, rows: u64) -> Error {
         ),
         About::Command(_) | About::Truncate { .. } => {
             Error::new(Kind::Bug, format!("green changed {rows} rows where nothing is counted"))
-        }
-    }
-}
-
-/// `table (key)`; long keys are cut.
-fn describe(key: &DirtyKey) -> String {
-    let cut = |value: &String| match value.char_indices().nth(40) {
-        Some((end, _)) => format!("{}…", &value[..end]),
-        None => value.clone(),
-    };
-    match key.key.is_empty() {
-        true => format!("{} (no key)", key.table.plain()),
-        false => {
-            format!("{} ({})", key.table.plain(), key.key.iter().map(cut).collect::<Vec<_>>().join(", "))
         }
     }
 }

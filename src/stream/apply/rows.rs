@@ -7,6 +7,7 @@ use crate::stream::change::{Change, Emptying};
 use crate::stream::pgoutput::{Cell, OldTuple, Tuple};
 use crate::stream::shape::{From, Shape, Written};
 use bytes::{Bytes, BytesMut};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use tokio_postgres::Statement;
@@ -109,8 +110,7 @@ impl Writer {
     }
 
     pub(super) async fn insert_row(&mut self, shape: &Arc<Shape>, new: &Tuple) -> Result<()> {
-        let full =
-            |run: &InsertRun| run.shape.relation.oid != shape.relation.oid || run.rows >= INSERT_SIZES[0];
+        let full = |run: &InsertRun| run.shape.id() != shape.id() || run.rows >= INSERT_SIZES[0];
         if self.inserts.as_ref().is_some_and(full) {
             self.flush_inserts().await?;
         }
@@ -168,7 +168,9 @@ impl Writer {
         emptying: Emptying,
         restart_identity: bool,
     ) -> Result<()> {
-        let names: Vec<_> = shapes.iter().map(|shape| shape.green.to_string()).collect();
+        refuse_others_rows(shapes)?;
+        let names: Vec<_> =
+            shapes.iter().map(|shape| shape.green.to_string()).collect::<BTreeSet<_>>().into_iter().collect();
         let restart = if restart_identity { " restart identity" } else { "" };
         let sql = match emptying {
             Emptying::Restrict => format!("truncate table {}{restart}", names.join(", ")),
@@ -191,7 +193,7 @@ impl Writer {
     }
 
     async fn prepared(&mut self, shape: &Shape, key: StatementKey) -> Result<Arc<Prepared>> {
-        let id = (shape.relation.oid, key);
+        let id = (shape.id(), key);
         if let Some(prepared) = self.statements.get(&id) {
             return Ok(Arc::clone(prepared));
         }
@@ -216,6 +218,23 @@ impl Writer {
             }
         }
     }
+}
+
+/// A table of green that several of blue's are merged into is emptied only when all of them are.
+fn refuse_others_rows(shapes: &[Arc<Shape>]) -> Result<()> {
+    for shape in shapes.iter().filter(|shape| shape.is_merged()) {
+        let emptied = shapes.iter().filter(|other| other.green == shape.green).count();
+        if emptied < shape.sharing {
+            let what = format!(
+                "blue truncated {}, and {} on green has rows of other tables besides, which nothing tells from its rows",
+                shape.blue().plain(),
+                shape.green.plain()
+            );
+            return Err(Error::new(Kind::Gate, what)
+                .hint("`migrate rollback --all`, and copy afresh with `migrate replicate`; meanwhile, delete rows on blue instead of truncating tables that are merged"));
+        }
+    }
+    Ok(())
 }
 
 fn row(shape: &Arc<Shape>, before: &Tuple) -> Row {

@@ -37,13 +37,13 @@ struct Landed {
 impl Writer {
     /// Writes it; answers that are still to come are looked at by the caller.
     pub(super) async fn write_net(&mut self, net: &NetEffect, changes: &[Change]) -> Result<()> {
-        for table in &net.tables {
-            if let Some(mapped) = &table.shape.mapped {
-                self.write_mapped(table, mapped, changes).await?;
-                continue;
-            }
+        self.write_mapped(net, changes).await?;
+        for table in net.tables.iter().filter(|table| table.shape.mapped.is_none()) {
             self.change_rows(table, changes).await?;
             self.add_rows(table, changes).await?;
+        }
+        if net.of_merged_alone {
+            self.write_exact(changes.iter().filter(|change| !change.is_merged())).await?;
         }
         Ok(())
     }
@@ -201,13 +201,13 @@ impl Writer {
     }
 
     async fn insert_statement(&mut self, shape: &Shape) -> Result<Statement> {
-        let oid = shape.relation.oid;
-        if let Some(statement) = self.landings.inserts.get(&oid) {
+        let id = shape.id();
+        if let Some(statement) = self.landings.inserts.get(&id) {
             return Ok(statement.clone());
         }
         match self.client.prepare(&insert_sql(shape)).await {
             Ok(statement) => {
-                self.landings.inserts.insert(oid, statement.clone());
+                self.landings.inserts.insert(id, statement.clone());
                 Ok(statement)
             }
             Err(error) => {

@@ -6,10 +6,28 @@ use crate::pg::lsn::Lsn;
 use crate::pg::name::TableName;
 use crate::stream::batch::Batch;
 use crate::stream::change::{Change, Emptying};
-use crate::stream::pgoutput::{Begin, Message, Relation};
+use crate::stream::pgoutput::{Begin, Message, OldTuple, Relation, Tuple};
 use crate::stream::reader::{Event, Parcel};
 use crate::stream::shape::{FollowTable, Shape};
 use std::sync::Arc;
+
+/// A change of a row as blue sent it.
+#[derive(Clone)]
+enum Sent {
+    Insert(Tuple),
+    Update(Option<OldTuple>, Tuple),
+    Delete(OldTuple),
+}
+
+impl Sent {
+    fn of(self, shape: Arc<Shape>) -> Change {
+        match self {
+            Sent::Insert(new) => Change::Insert { shape, new },
+            Sent::Update(old, new) => Change::update(shape, old, new),
+            Sent::Delete(old) => Change::Delete { shape, old },
+        }
+    }
+}
 
 /// Collects one batch after the other.
 pub(super) struct Collector<'m> {
@@ -17,8 +35,8 @@ pub(super) struct Collector<'m> {
     pub batch: Batch,
     /// What of the last parcel is not in a batch yet.
     parcel: Option<Parcel>,
-    /// A table whose shape must be looked up on green first.
-    unknown: Option<(Relation, FollowTable)>,
+    /// A table whose shape must be looked up on green first, for each part that it is split into.
+    unknown: Option<(Relation, Vec<FollowTable>)>,
     /// A position we may move to without any change, not yet written down.
     pub idle: Option<Lsn>,
     /// The transaction that is read, while some table's copy may have seen it.
@@ -56,41 +74,65 @@ impl<'m> Collector<'m> {
     }
 
     /// The table green must be asked about before anything more is collected.
-    pub fn take_unknown(&mut self) -> Option<(Relation, FollowTable)> {
+    pub fn take_unknown(&mut self) -> Option<(Relation, Vec<FollowTable>)> {
         self.unknown.take()
     }
 
-    /// Keeps the answer.
-    pub fn learn(&mut self, shape: Shape) {
-        self.memory.shapes.insert(shape.relation.oid, Arc::new(shape));
+    /// Keeps the answer, a shape for each part.
+    pub fn learn(&mut self, shapes: Vec<Shape>) {
+        let Some(oid) = shapes.first().map(|shape| shape.relation.oid) else { return };
+        let tables = &self.memory.tables;
+        let placed = shapes.into_iter().enumerate().map(|(part, shape)| {
+            let sharing = tables.iter().filter(|table| table.green == shape.green).count();
+            Arc::new(shape.placed(part, sharing))
+        });
+        let placed = placed.collect();
+        self.memory.shapes.insert(oid, placed);
     }
 
     fn take(&mut self, message: Message, bytes: u64) -> Result<()> {
-        let change = match message {
+        match message {
             Message::Begin(begin) => {
                 self.batch.begin();
                 self.perhaps_seen = self.memory.seen.may_have(&begin).then_some(begin);
-                return Ok(());
             }
-            Message::Commit(commit) => {
-                self.batch.end(&commit);
-                return Ok(());
-            }
+            Message::Commit(commit) => self.batch.end(&commit),
             Message::Relation(relation) => return self.meet(relation),
-            Message::Logical(message) => {
-                self.batch.hear(&message);
-                return Ok(());
+            Message::Logical(message) => self.batch.hear(&message),
+            Message::Origin { .. } | Message::Type { .. } => {}
+            Message::Insert { relation, new } => return self.take_row(relation, Sent::Insert(new), bytes),
+            Message::Update { relation, old, new } => {
+                return self.take_row(relation, Sent::Update(old, new), bytes);
             }
-            Message::Origin { .. } | Message::Type { .. } => return Ok(()),
-            Message::Insert { relation, new } => Change::Insert { shape: self.shape(relation)?, new },
-            Message::Update { relation, old, new } => Change::update(self.shape(relation)?, old, new),
-            Message::Delete { relation, old } => Change::Delete { shape: self.shape(relation)?, old },
-            Message::Truncate { relations, cascade, restart_identity } => Change::Truncate {
-                shapes: relations.iter().map(|oid| self.shape(*oid)).collect::<Result<_>>()?,
-                emptying: if cascade { Emptying::Cascade } else { Emptying::Restrict },
-                restart_identity,
-            },
-        };
+            Message::Delete { relation, old } => return self.take_row(relation, Sent::Delete(old), bytes),
+            Message::Truncate { relations, cascade, restart_identity } => {
+                let mut shapes = Vec::new();
+                for oid in relations {
+                    shapes.extend(self.shapes(oid)?.iter().cloned());
+                }
+                let emptying = if cascade { Emptying::Cascade } else { Emptying::Restrict };
+                return self.add(Change::Truncate { shapes, emptying, restart_identity }, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// A change of a row; of a table that is split, one for each part.
+    fn take_row(&mut self, oid: u32, sent: Sent, bytes: u64) -> Result<()> {
+        let shapes = self.shapes(oid)?;
+        if let [only] = shapes {
+            let shape = Arc::clone(only);
+            return self.add(sent.of(shape), bytes);
+        }
+        let parts: Vec<_> = shapes.iter().map(Arc::clone).collect();
+        for shape in parts {
+            self.add(sent.clone().of(shape), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what of a change the copied rows do not have yet.
+    fn add(&mut self, change: Change, bytes: u64) -> Result<()> {
         let change = match &self.perhaps_seen {
             None => Some(change),
             Some(transaction) => self.memory.seen.unseen(change, transaction)?,
@@ -105,7 +147,7 @@ impl<'m> Collector<'m> {
     fn meet(&mut self, relation: Relation) -> Result<()> {
         let blue = TableName::new(relation.schema.as_str(), relation.name.as_str());
         if let Some(known) = self.memory.shapes.get(&relation.oid) {
-            if known.relation == relation {
+            if known.iter().all(|known| known.relation == relation) {
                 return Ok(());
             }
             return Err(Error::new(Kind::Gate, format!("the shape of {} changed on blue", blue.plain())).hint(
@@ -116,20 +158,21 @@ impl<'m> Collector<'m> {
         let anew = |known: &Arc<Shape>| {
             known.relation.schema == relation.schema && known.relation.name == relation.name
         };
-        if self.memory.shapes.values().any(anew) {
+        if self.memory.shapes.values().flatten().any(anew) {
             return Err(Error::new(Kind::Gate, format!("{} was made anew on blue", blue.plain()))
                 .hint("Green has the rows of the one before. `migrate rollback --all`, and start from a fresh copy."));
         }
-        let Some(table) = self.memory.tables.iter().find(|table| table.blue == blue).cloned() else {
+        let tables: Vec<_> = self.memory.tables.iter().filter(|table| table.blue == blue).cloned().collect();
+        if tables.is_empty() {
             return Err(Error::new(Kind::Gate, format!("blue sends changes of {}, which is not in the plan", blue.plain()))
                 .hint("It was added to the publication, or renamed, or is a new partition. Start from a fresh copy."));
-        };
-        self.unknown = Some((relation, table));
+        }
+        self.unknown = Some((relation, tables));
         Ok(())
     }
 
-    fn shape(&self, oid: u32) -> Result<Arc<Shape>> {
-        self.memory.shapes.get(&oid).map(Arc::clone).ok_or_else(|| {
+    fn shapes(&self, oid: u32) -> Result<&[Arc<Shape>]> {
+        self.memory.shapes.get(&oid).map(Vec::as_slice).ok_or_else(|| {
             Error::new(
                 Kind::Server,
                 format!("blue sent a change of relation {oid} without having told its shape"),

@@ -209,9 +209,12 @@ impl Session<'_> {
                 if self.wishes.has_changed().unwrap_or(true) && self.obey().await? {
                     return self.stop(reading).await;
                 }
-                if let Some((relation, table)) = self.collector.take_unknown() {
-                    let shape = self.writer()?.resolve(relation, &table).await?;
-                    self.collector.learn(shape);
+                if let Some((relation, tables)) = self.collector.take_unknown() {
+                    let mut shapes = Vec::new();
+                    for table in &tables {
+                        shapes.push(self.writer()?.resolve(relation.clone(), table).await?);
+                    }
+                    self.collector.learn(shapes);
                     continue;
                 }
                 if self.is_due() {

@@ -28,6 +28,8 @@ fn shape(locate: Locate) -> Arc<Shape> {
         only_row_by_row: None,
         moves_whole: true,
         mapped: None,
+        part: 0,
+        sharing: 1,
     })
 }
 

@@ -50,6 +50,8 @@ pub(super) async fn resolve(
         moves_whole: fitted.covers_green && fitted.outputs.iter().all(|output| !output.identity_always),
         relation,
         mapped: Some(Mapped { fitted, sources }),
+        part: 0,
+        sharing: 1,
     })
 }
 

@@ -22,8 +22,8 @@ fn map(columns: &[(&str, &str)]) -> TableMap {
     TableMap {
         to: Some(TableName::new("public", "app")),
         columns: columns.iter().map(|(name, text)| (Ident::new(*name), (*text).to_owned())).collect(),
-        drop: Vec::new(),
         condition: Some("id > 10".into()),
+        ..TableMap::default()
     }
 }
 
@@ -34,7 +34,7 @@ async fn mapping(stage: &Stage, map: TableMap) -> Mapping {
     let facts = catalog::read(&stage.blue, Side::Blue, &TableSelection::default()).await.unwrap();
     let blue = BlueTable::of(facts.table(&TableName::new("public", "client")).unwrap());
     // Nothing follows here, so what a change tells does not matter.
-    Mapping { map, blue: BlueTable { tells_all: true, ..blue } }
+    Mapping { map, part: None, blue: BlueTable { tells_all: true, ..blue } }
 }
 
 async fn spec(stage: &Stage, mapping: &Mapping) -> CopySpec {

@@ -26,12 +26,16 @@ async fn mapping(stage: &Stage) -> Mapping {
         condition: Some("id > 0".into()),
         ..TableMap::default()
     };
-    Mapping { map, blue: BlueTable { tells_all: true, ..blue } }
+    Mapping { map, part: None, blue: BlueTable { tells_all: true, ..blue } }
+}
+
+fn app() -> TableName {
+    TableName::new("public", "app")
 }
 
 async fn tried(stage: &Stage) -> Tried {
     let lookers = Lookers::open(&stage.blue_info, &stage.green_info).await.unwrap();
-    let proof = lookers.prove(&mapping(stage).await).await;
+    let proof = lookers.prove(&app(), &[&mapping(stage).await]).await;
     match proof.unwrap_or_else(|error| panic!("{:?}", error.chain())) {
         Proof::Tried(tried) => tried,
         Proof::Unfinished(why) => panic!("{why}"),
@@ -108,16 +112,18 @@ async fn of_a_large_table_a_sample_is_tried_and_called_that() {
     mapping.map.drop = vec![Ident::new("pad")];
     mapping.map.columns.insert(Ident::new("age"), "coalesce(age, -id::int)".to_owned());
     let lookers = Lookers::open(&stage.blue_info, &stage.green_info).await.unwrap();
-    let Proof::Tried(tried) = lookers.prove(&mapping).await.unwrap() else { panic!("it is not finished") };
+    let Proof::Tried(tried) = lookers.prove(&app(), &[&mapping]).await.unwrap() else {
+        panic!("it is not finished")
+    };
     assert_eq!((tried.extent, tried.broken.as_slice()), (Extent::Sample, [].as_slice()), "{tried:?}");
     assert!((100..8900).contains(&tried.rows), "{tried:?}");
 
     // Somebody's lock on blue is waited for a moment only.
     let holder = stage.pair.blue().await;
     holder.batch_execute("begin; lock table public.client in access exclusive mode").await.unwrap();
-    let proof = lookers.prove(&mapping).await.unwrap();
+    let proof = lookers.prove(&app(), &[&mapping]).await.unwrap();
     assert_eq!(proof, Proof::Unfinished("somebody holds a lock on it".to_owned()));
-    let findings = proof.findings(&mapping.blue.name);
+    let findings = proof.findings(&[&mapping]);
     assert_eq!(findings[0].code, "MAPPED_ROWS_UNPROVED");
 }
 
@@ -147,4 +153,44 @@ async fn a_sample_shows_rows_before_and_after_even_before_green_has_the_table() 
         assert_eq!(after("4", "mail"), Some(Some("m4@x".to_owned())));
         stage.green.batch_execute(GREEN).await.unwrap_or_default();
     }
+}
+
+#[tokio::test]
+async fn rows_of_merged_tables_are_tried_together() {
+    let stage = Stage::set("merged_rows").await;
+    stage
+        .blue
+        .batch_execute(
+            "create table public.hot (id int primary key, note text); create table public.cold (id int primary key, note text);
+             insert into public.hot select n, 'h' from generate_series(1, 100) n; insert into public.cold select n, 'c' from generate_series(100, 200) n",
+        )
+        .await
+        .unwrap();
+    let record = "create table public.record (id int primary key, note text not null, origin text)";
+    stage.green.batch_execute(record).await.unwrap();
+    let facts = catalog::read(&stage.blue, Side::Blue, &TableSelection::default()).await.unwrap();
+    let mapping = |name: &str, key: &str| {
+        let map = TableMap {
+            to: Some(TableName::new("public", "record")),
+            columns: [(Ident::new("origin"), format!("'{name}'::text")), (Ident::new("id"), key.to_owned())]
+                .into(),
+            ..TableMap::default()
+        };
+        let blue = BlueTable::of(facts.table(&TableName::new("public", name)).unwrap());
+        Mapping { map, part: None, blue: BlueTable { tells_all: true, ..blue } }
+    };
+    let lookers = Lookers::open(&stage.blue_info, &stage.green_info).await.unwrap();
+    let findings = lookers.prove_each(&[mapping("hot", "id"), mapping("cold", "id")]).await.unwrap();
+    let said: Vec<_> = findings.iter().map(|finding| finding.what.as_str()).collect();
+    assert_eq!(
+        said,
+        [
+            "record_pkey of public.record takes each value once, and these rows share theirs: 2 rows of 201 rows tried (all there were); blue's keys of the first: public.hot 100; public.cold 100"
+        ]
+    );
+    let apart = lookers.prove_each(&[mapping("hot", "id"), mapping("cold", "-id")]).await.unwrap();
+    assert_eq!(
+        apart[0].what,
+        "201 rows of public.hot and public.cold (all there were) fit all 9 of green's rules"
+    );
 }

@@ -44,13 +44,14 @@ fn maps() -> [(&'static str, TableMap); 2] {
             ("tenant", "'6c1b1f2e-0000-4000-8000-000000000001'::uuid"),
         ]),
         drop: vec![Ident::new("kind")],
-        condition: None,
+        ..TableMap::default()
     };
     let item = TableMap {
         to: Some(TableName::new("public", "active")),
         columns: columns(&[("label", "owner || ':' || id"), ("text", "body")]),
         drop: vec![Ident::new("active")],
         condition: Some("active and owner <> 'nobody'".into()),
+        ..TableMap::default()
     };
     [("client", client), ("item", item)]
 }
@@ -63,7 +64,7 @@ async fn set(name: &str, blue: u32, green: u32) -> Scene {
     for (table, (name, map)) in scene.spec.tables.iter_mut().zip(maps()) {
         table.green = map.target(&table.blue);
         let blue = BlueTable::of(facts.table(&TableName::new("public", name)).unwrap());
-        table.mapping = Some(Arc::new(Mapping { map, blue }));
+        table.mapping = Some(Arc::new(Mapping { map, part: None, blue }));
     }
     scene
 }
