@@ -27,7 +27,7 @@ pub struct CopyList {
 pub struct CopiedTable {
     /// Its name on blue.
     pub blue: String,
-    /// Its name on green.
+    /// Its name on green; several when it is split.
     pub green: String,
     /// The planner's estimate on blue; never exact. `None` when blue never analyzed the table.
     pub rows_estimate: Option<u64>,
@@ -65,19 +65,26 @@ pub enum Cut {
 pub fn list(plan: &Plan, blue: &ServerFacts, own_cores: usize, green: Machine) -> CopyList {
     let streams = Crew::of(plan.replicate.workers, own_cores, green).streams;
     let replicated = tables::replicated(plan, blue);
-    let facts: Vec<(&Table, TableName, bool)> = replicated
-        .iter()
-        .filter_map(|table| Some((blue.table(&table.blue)?, table.green.clone(), table.mapping.is_some())))
+    let merged = plan.replicate.merged();
+    // A table that is split is read once.
+    let facts: Vec<(&Table, Becomes, bool)> = replicated
+        .chunk_by(|one, next| one.blue == next.blue)
+        .filter_map(|parts| {
+            let greens: Vec<TableName> = parts.iter().map(|part| part.green.clone()).collect();
+            let becomes =
+                Becomes { is_merged: greens.iter().any(|green| merged.contains_key(green)), greens };
+            Some((blue.table(&parts[0].blue)?, becomes, parts[0].mapping.is_some()))
+        })
         .collect();
     let bytes = facts.iter().map(|(table, ..)| table.heap_bytes).sum();
     let mut listed: Vec<CopiedTable> = facts
         .into_iter()
-        .map(|(table, green, mapped)| CopiedTable {
+        .map(|(table, becomes, mapped)| CopiedTable {
             blue: table.name.plain(),
-            green: green.plain(),
+            green: becomes.greens.iter().map(TableName::plain).collect::<Vec<_>>().join(", "),
             rows_estimate: u64::try_from(table.rows_estimate).ok(),
             bytes: table.heap_bytes,
-            cut: cut(plan, table, bytes, streams),
+            cut: cut(plan, table, &becomes, bytes, streams),
             mapped,
         })
         .collect();
@@ -86,18 +93,28 @@ pub fn list(plan: &Plan, blue: &ServerFacts, own_cores: usize, green: Machine) -
     CopyList { tables: listed, bytes, rows_estimate, streams }
 }
 
-fn cut(plan: &Plan, table: &Table, all_bytes: u64, streams: usize) -> Cut {
+/// The tables of green that one of blue becomes.
+struct Becomes {
+    greens: Vec<TableName>,
+    /// Others of blue become one of them, too.
+    is_merged: bool,
+}
+
+fn cut(plan: &Plan, table: &Table, becomes: &Becomes, all_bytes: u64, streams: usize) -> Cut {
     let bytes = table.heap_bytes;
     let (range_bytes, must) = match Chunking::of(&plan.replicate.chunks, &table.name, bytes) {
         Chunking::No => (None, false),
         Chunking::IfPossible(bytes) => (Some(bytes), false),
         Chunking::Must(bytes) => (Some(bytes), true),
     };
-    match (range_bytes, range_key(table)) {
+    let key = range_key(table).filter(|_| becomes.greens.len() == 1 && !becomes.is_merged);
+    match (range_bytes, key) {
         (Some(range_bytes), Some(key)) => {
             Cut::Ranges { key: key.as_str().to_owned(), ranges: cutting::ranges(bytes, range_bytes) }
         }
         (Some(_), None) if must => Cut::Impossible,
+        // Those that are merged are read as of one moment.
+        _ if becomes.is_merged => Cut::Whole,
         _ if cutting::is_cut_by_blocks(bytes, all_bytes, streams) => Cut::Blocks { pieces: streams },
         _ => Cut::Whole,
     }

@@ -244,6 +244,7 @@ async fn what_is_not_built_yet_is_named_and_stops() {
 async fn every_shipped_plan_is_planned_offline() {
     for (name, code, variables) in [
         ("minimal", 0, &["BLUE_URL", "GREEN_URL", "PGBOUNCER_ADMIN_URL"][..]),
+        ("reshape", 0, &["BLUE_URL", "GREEN_URL", "PGBOUNCER_ADMIN_URL"]),
         ("demo", 0, &["BLUE_URL", "GREEN_URL", "AMQP_URL", "PGB_ADMIN", "PGB_CONFIG", "PGB_TO"]),
         ("hydra-1x-in-place", 0, &["BLUE_URL"]),
         ("hydra-2x", 3, &["BLUE_URL", "GREEN_URL", "AMQP_URL", "SEAL_KEY", "PGB1"]),
