@@ -227,11 +227,12 @@ impl Listener for Notebook {
     }
 }
 
-/// A table that green takes slowly, so that there is a middle of the copy to break into.
+/// A table that green takes slowly, so that there is a middle of the copy to break into. Half of it, a piece, is more than the sockets
+/// on the way may hold (tens of megabytes, when the kernel lets them grow): what fits there is the end of the copy for blue.
 pub const SLOW: &str = "
     create table public.slow (id int primary key, body text);
     alter table public.slow alter column body set storage external;
-    insert into public.slow select n, repeat(md5(n::text), 300) from generate_series(1, 3000) as n;";
+    insert into public.slow select n, repeat(md5(n::text), 900) from generate_series(1, 3000) as n;";
 pub const SLOW_DOWN: &str = "
     create function public.sleep() returns trigger language plpgsql as $$ begin perform pg_sleep(0.01); return new; end $$;
     create trigger sleep before insert on public.slow for each row execute function public.sleep();
