@@ -21,6 +21,8 @@ async fn caught_up(name: &str) -> Stage {
 async fn by_default_any_change_stops_the_cutover() {
     let stage = Stage::caught_up("altered_stop").await;
     stage.on_blue("create index late on p2 (note)").await;
+    let told = stage.run("replicate", &["--until-caught-up"]).await.expect(0);
+    assert!(told.stderr.contains("the shape of its tables was changed"), "{}", told.stderr);
     let refused = stage.run("cutover", &[]).await.expect(3);
     assert!(refused.stderr.contains("have the shape they had"), "{}", refused.stderr);
     stage.on_blue("drop index late").await;
