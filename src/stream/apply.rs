@@ -11,6 +11,7 @@ mod landing;
 mod mapped_sets;
 mod pending;
 mod rows;
+mod sessions;
 mod sets;
 
 use super::batch::{Applied, Batch};
@@ -28,6 +29,7 @@ use crate::pg::lsn::Lsn;
 use landing::Landings;
 use pending::{About, Pending, Pipeline};
 use rows::{InsertRun, StatementKey};
+pub(super) use sessions::Sessions;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_postgres::{Client, Statement};
