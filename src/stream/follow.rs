@@ -123,6 +123,13 @@ impl Memory {
         Memory { tables, seen: Seen::default(), shapes: HashMap::new(), unproved: HashMap::new(), streaming }
     }
 
+    /// What goes wrong now is not for the streaming.
+    fn calm(&mut self) {
+        if self.streaming == Streaming::InUse {
+            self.streaming = Streaming::Wanted;
+        }
+    }
+
     /// Whether an error may be one of the streaming alone: then the rest of this run does without.
     fn gives_up_streaming(&mut self, error: &Error) -> bool {
         let of_streaming = self.streaming == Streaming::InUse
@@ -379,7 +386,9 @@ async fn run(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>) {
         let said = error.chain().join(": ");
         if memory.gives_up_streaming(&error) {
             // Nothing of what ran is on green. Blue sends it again, when it has committed.
-            shared.warn(format!("blue's large transactions are followed only after their commit from now on: {said}"));
+            shared.warn(format!(
+                "blue's large transactions are followed only after their commit from now on: {said}"
+            ));
             continue;
         }
         if wishes.borrow().stop && trouble::may_pass(&error) {

@@ -41,7 +41,7 @@ pub(super) enum Step {
     /// Keep what came since a savepoint; it and all after it are gone.
     Release(u32),
     /// Set a savepoint, if there is one to set, and write. The batch of the last part ends the transaction.
-    Write { savepoint: Option<u32>, batch: Batch },
+    Write { savepoint: Option<u32>, batch: Box<Batch> },
 }
 
 /// What becomes of green's transaction after a part.
@@ -346,7 +346,8 @@ impl Transaction {
     }
 
     fn abort_part(&mut self, subxid: u32) {
-        let Some(at) = self.levels.iter().skip(1).rposition(|level| level.xid == subxid).map(|at| at + 1) else {
+        let Some(at) = self.levels.iter().skip(1).rposition(|level| level.xid == subxid).map(|at| at + 1)
+        else {
             // Of one that is not known nothing came, or it was taken back with what is around it.
             let within = self.levels.iter().rposition(|level| level.has_other(subxid));
             self.broken = [self.broken, within].into_iter().flatten().min();
@@ -382,7 +383,7 @@ impl Transaction {
             let level = &self.levels[level];
             // What has ended is not taken back in parts.
             let savepoint = (end == End::Open && !level.on_green).then_some(level.xid);
-            steps.push(Step::Write { savepoint, batch });
+            steps.push(Step::Write { savepoint, batch: Box::new(batch) });
         }
         self.levels.iter_mut().for_each(|level| level.on_green = true);
         Part { xid: self.xid, steps, end }

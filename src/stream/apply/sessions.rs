@@ -80,7 +80,7 @@ impl Sessions {
                     if let Some(subxid) = savepoint {
                         running.set_savepoint(subxid).await?;
                     }
-                    committed = running.write(batch).await?;
+                    committed = running.write(*batch).await?;
                 }
             }
         }

@@ -34,7 +34,7 @@ impl Sent {
 /// What green is to write next.
 pub(super) enum Work {
     /// Of transactions that blue has committed.
-    Batch(Batch),
+    Batch(Box<Batch>),
     /// Of one that still runs there, or did until now.
     Part(Part),
 }
@@ -65,9 +65,7 @@ impl<'m> Collector<'m> {
         for oid in std::mem::take(&mut memory.unproved).into_keys() {
             memory.shapes.remove(&oid);
         }
-        if memory.streaming == Streaming::InUse {
-            memory.streaming = Streaming::Wanted;
-        }
+        memory.calm();
         Collector {
             memory,
             batch: Batch::new(),
@@ -93,8 +91,8 @@ impl<'m> Collector<'m> {
 
     /// Nothing is being written: once nothing runs either, what goes wrong is not for the streaming.
     pub fn rest(&mut self) {
-        if self.memory.streaming == Streaming::InUse && self.running.is_empty() {
-            self.memory.streaming = Streaming::Wanted;
+        if self.running.is_empty() {
+            self.memory.calm();
         }
     }
 
@@ -114,7 +112,7 @@ impl<'m> Collector<'m> {
         {
             self.batch.pass(position);
         }
-        Ok(Work::Batch(self.batch.take()))
+        Ok(Work::Batch(Box::new(self.batch.take())))
     }
 
     pub fn give(&mut self, parcel: Parcel) {

@@ -101,7 +101,8 @@ pub(super) async fn run(
         outcome = session.apply(reading, progress.position) => return outcome,
         ending = look_again_and_again(&watch, shared, &pulse) => ending,
     };
-    // By now the session is gone and the slot free.
+    // By now the session is gone and the slot free. What is wrong with blue's slot is not for the streaming.
+    memory.calm();
     match ending {
         Ending::Broken(error) => Err(error),
         Ending::HoldsTooMuch { retained_bytes } => Err(watch.give_up(retained_bytes).await),
@@ -277,7 +278,7 @@ impl Session<'_> {
         self.green = Green::Writing(
             async move {
                 let outcome = match work {
-                    Work::Batch(batch) => sessions.main.write(batch).await,
+                    Work::Batch(batch) => sessions.main.write(*batch).await,
                     Work::Part(part) => sessions.write_part(part).await,
                 };
                 (sessions, outcome)

@@ -134,7 +134,8 @@ impl Green {
     }
 
     fn leave(&mut self, xid: u32) -> usize {
-        let at = self.savepoints.iter().rposition(|(known, _)| *known == xid).expect("the savepoint is there");
+        let at =
+            self.savepoints.iter().rposition(|(known, _)| *known == xid).expect("the savepoint is there");
         self.savepoints.drain(at..).next().unwrap().1
     }
 }
@@ -251,8 +252,12 @@ fn one_of_many_that_cannot_be_told_apart_any_more_is_an_error() {
 fn markers_go_with_the_subtransaction_that_wrote_them() {
     let mut running = Transactions::default();
     let say = |running: &mut Transactions, text: &'static str| {
-        let message =
-            LogicalMessage { transactional: true, lsn: Lsn(1), prefix: "migrate".into(), content: text.into() };
+        let message = LogicalMessage {
+            transactional: true,
+            lsn: Lsn(1),
+            prefix: "migrate".into(),
+            content: text.into(),
+        };
         running.hear(TOP, &message).unwrap();
     };
     running.start(TOP).unwrap();

@@ -1,7 +1,9 @@
 use super::super::Message;
 use super::*;
 use crate::pg::lsn::Lsn;
-use pg_walstream::{LogicalReplicationMessage as Theirs, LogicalReplicationParser, StreamingReplicationMessage};
+use pg_walstream::{
+    LogicalReplicationMessage as Theirs, LogicalReplicationParser, StreamingReplicationMessage,
+};
 use proptest::prelude::*;
 
 /// What PostgreSQL 15 and 18 streamed of a large transaction with subtransactions, beside a small one; one message in each line, in hex.
@@ -18,7 +20,9 @@ fn recorded() -> Vec<Vec<Bytes>> {
 }
 
 /// What the independent parser sees, in our words; changes by their kind and id alone, since those are compared elsewhere.
-fn translate(StreamingReplicationMessage { message, xid, .. }: StreamingReplicationMessage) -> (char, Option<u32>, Option<u32>) {
+fn translate(
+    StreamingReplicationMessage { message, xid, .. }: StreamingReplicationMessage,
+) -> (char, Option<u32>, Option<u32>) {
     match message {
         Theirs::StreamStart { xid, .. } => ('S', Some(xid), None),
         Theirs::StreamStop => ('E', None, None),
@@ -63,7 +67,8 @@ fn ours(streamed: &Streamed) -> (char, Option<u32>, Option<u32>) {
 #[test]
 fn an_independent_parser_reads_the_same_from_recorded_streams() {
     for stream in recorded() {
-        let (mut oracle, mut decoder) = (LogicalReplicationParser::with_protocol_version(2), Decoder::default());
+        let (mut oracle, mut decoder) =
+            (LogicalReplicationParser::with_protocol_version(2), Decoder::default());
         let mut kinds = std::collections::BTreeSet::new();
         for body in stream {
             let theirs = translate(oracle.parse_wal_message_bytes(body.clone()).unwrap());
@@ -71,7 +76,11 @@ fn an_independent_parser_reads_the_same_from_recorded_streams() {
             assert_eq!(read, theirs);
             kinds.insert(read.0);
         }
-        assert_eq!(kinds.into_iter().collect::<String>(), "ABCDEIMRSTUYc", "the recording lacks a kind of message");
+        assert_eq!(
+            kinds.into_iter().collect::<String>(),
+            "ABCDEIMRSTUYc",
+            "the recording lacks a kind of message"
+        );
     }
 }
 
@@ -105,7 +114,8 @@ fn what_cannot_come_here_is_an_error() {
         assert!(decoder.decode(body).is_err(), "{} in a block", kind as char);
     }
     assert_eq!(decoder.decode(Bytes::from_static(b"E")).unwrap(), Streamed::Stop);
-    let committed = Bytes::from_static(b"c\0\0\0\x07\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03");
+    let committed =
+        Bytes::from_static(b"c\0\0\0\x07\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03");
     let Streamed::Commit { xid: 7, commit } = decoder.decode(committed).unwrap() else { panic!("a commit") };
     assert_eq!((commit.commit_lsn, commit.end_lsn), (Lsn(1), Lsn(2)));
     assert!(super::super::decode(Bytes::from_static(start)).is_err(), "version 1 has no blocks");
