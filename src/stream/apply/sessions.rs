@@ -64,8 +64,8 @@ impl Sessions {
             None => Running { xid: part.xid, writer: self.one_more().await?, savepoints: Vec::new() },
         };
         if part.end == End::RolledBack {
-            running.writer.roll_back().await?;
-            self.spare = Some(running.writer);
+            // Its statements may be for tables that only it had altered: they go with the session.
+            running.writer.run("rollback").await?;
             return Ok(None);
         }
         if part.end == End::Committed {
@@ -182,12 +182,5 @@ impl Writer {
         if let Some(open) = &mut self.open {
             open.applied = applied;
         }
-    }
-
-    async fn roll_back(&mut self) -> Result<()> {
-        self.run("rollback").await?;
-        self.landings.forget_new();
-        self.open = None;
-        Ok(())
     }
 }
