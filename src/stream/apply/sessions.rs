@@ -68,9 +68,6 @@ impl Sessions {
             running.writer.run("rollback").await?;
             return Ok(None);
         }
-        if part.end == End::Committed {
-            running.writer.set_synchronous(self.main.is_synchronous()).await?;
-        }
         let mut committed = None;
         for step in part.steps {
             match step {
@@ -80,7 +77,7 @@ impl Sessions {
                     if let Some(subxid) = savepoint {
                         running.set_savepoint(subxid).await?;
                     }
-                    committed = running.write(*batch).await?;
+                    committed = running.write(*batch, self.main.is_synchronous()).await?;
                 }
             }
         }
@@ -111,12 +108,15 @@ impl Sessions {
 }
 
 impl Running {
-    async fn write(&mut self, batch: Batch) -> Result<Option<Committed>> {
+    /// Writes a batch; one that ends the transaction commits it, durably or not.
+    async fn write(&mut self, batch: Batch, synchronous: bool) -> Result<Option<Committed>> {
         let ends = batch.at_boundary();
         if !ends && batch.changes.is_empty() {
             return Ok(None);
         }
         if ends {
+            // Only now: going back to a savepoint would take the setting back too.
+            self.writer.set_synchronous(synchronous).await?;
             return self.writer.write(batch).await;
         }
         // The savepoints that a part sets for itself go with this one: green looks through all that are there for each row
