@@ -6,6 +6,7 @@
 
 mod conflict;
 mod copy_text;
+mod joined;
 mod landed_map;
 mod landing;
 mod mapped_sets;
@@ -25,6 +26,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::connect;
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::lsn::Lsn;
+use joined::JoinedTables;
 use landing::Landings;
 use pending::{About, Pending, Pipeline};
 use rows::{InsertRun, StatementKey};
@@ -80,6 +82,7 @@ pub(super) struct Writer {
     read_wal: Statement,
     statements: HashMap<(ShapeId, StatementKey), Arc<rows::Prepared>>,
     landings: Landings,
+    joined: JoinedTables,
     pipeline: Pipeline,
     inserts: Option<InsertRun>,
     open: Option<Open>,
@@ -117,6 +120,7 @@ impl Writer {
             read_wal,
             statements: HashMap::new(),
             landings: Landings::default(),
+            joined: JoinedTables::default(),
             pipeline: Pipeline::new(Arc::clone(&ledger.exempt)),
             ledger,
             inserts: None,
@@ -161,6 +165,7 @@ impl Writer {
         if self.open.is_none() {
             self.begin().await?;
         }
+        self.note_joined(&batch.changes).await?;
         let trusts_sets = self.trusts_sets();
         let mut net = batch.take_net().filter(|_| trusts_sets);
         if net.is_none() && batch.is_merged {
@@ -170,6 +175,10 @@ impl Writer {
         match net {
             Some(net) => self.write_net_or_exact(net, &batch.changes).await?,
             None => self.write_exact(batch.changes.iter()).await?,
+        }
+        self.note_joined(&batch.changes).await?;
+        if batch.at_boundary() {
+            self.write_joined().await?;
         }
         let Some(open) = &mut self.open else {
             return Err(Error::new(Kind::Bug, "rows were written outside of a transaction"));
