@@ -4,9 +4,7 @@ use super::{Seen, view};
 use crate::{
     facts::Facts,
     finding::{Finding, Place, Severity},
-    mapping::{
-        BlueTable, Fitted, GreenTable, Joining, Mapping, Problem, TableMap, TableMaps, lost_in_split,
-    },
+    mapping::{BlueTable, Fitted, GreenTable, Joining, Mapping, Problem, TableMap, TableMaps, lost_in_split},
     plan::Plan,
 };
 
@@ -123,7 +121,10 @@ fn unfit_joins(plan: &Plan, facts: &Facts) -> Vec<Seen> {
 
 /// The joins that green can be asked about.
 pub fn joinings_that_fit(plan: &Plan, facts: &Facts) -> Vec<Joining> {
-    if !view::green_has_its_shape(plan, facts) || view::attempt_is_on(facts) || !unfit_joins(plan, facts).is_empty() {
+    if !view::green_has_its_shape(plan, facts)
+        || view::attempt_is_on(facts)
+        || !unfit_joins(plan, facts).is_empty()
+    {
         return Vec::new();
     }
     joinings(plan, facts)

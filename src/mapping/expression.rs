@@ -33,7 +33,8 @@ impl Expression {
             return refuse("it is empty".into());
         }
         let sql = format!("{BEFORE}{text}{AFTER}");
-        let tree = parse::parse_one(&sql).map_err(|error| Unreadable { what: shown(text, &error, BEFORE.len()) })?;
+        let tree =
+            parse::parse_one(&sql).map_err(|error| Unreadable { what: shown(text, &error, BEFORE.len()) })?;
         let Some(value) = only_value(&tree) else {
             return refuse("it is more than one expression".into());
         };

@@ -6,8 +6,8 @@
 use super::expression::{AFTER, BEFORE, Expression, Unreadable, never_the_same, shown};
 use super::fit::{Problem, problem};
 use super::wanted::{BlueTable, GreenTable};
-use crate::facts::ServerFacts;
 use crate::ddl::parse::{self, NodeEnum, RelationPlace, node};
+use crate::facts::ServerFacts;
 use crate::finding::suggest;
 use crate::pg::name::{Ident, TableName};
 use schemars::JsonSchema;
@@ -55,8 +55,7 @@ impl Reading {
         if text.is_empty() {
             return Err(Unreadable { what: "it is empty".into() });
         }
-        let tree =
-            parse::parse_one(text).map_err(|error| Unreadable { what: shown(text, &error, 0) })?;
+        let tree = parse::parse_one(text).map_err(|error| Unreadable { what: shown(text, &error, 0) })?;
         let NodeEnum::SelectStmt(select) = &tree else {
             return Err(Unreadable { what: "it is no query".into() });
         };
@@ -186,8 +185,9 @@ impl Joining {
     /// The joins of a plan, with those of their tables that blue has.
     pub fn all(plan: &str, joins: &BTreeMap<TableName, Join>, blue: &ServerFacts) -> Vec<Joining> {
         let joining = |(green, join): (&TableName, &Join)| {
-            let staged =
-                |name: &TableName| Some(Staged { blue: BlueTable::of(blue.table(name)?), stage: stage_of(plan, name) });
+            let staged = |name: &TableName| {
+                Some(Staged { blue: BlueTable::of(blue.table(name)?), stage: stage_of(plan, name) })
+            };
             Joining {
                 green: green.clone(),
                 join: join.clone(),
@@ -214,9 +214,8 @@ impl Joining {
 
     /// The key that a row of a table concerns, an expression for each column; over copies.
     pub fn concerned(&self, source: &Staged, places: &Places<'_>) -> Option<Vec<String>> {
-        let of = |text: &String| {
-            Reading::expression(text).ok()?.over(&|table| Some(places(self.source(table)?)))
-        };
+        let of =
+            |text: &String| Reading::expression(text).ok()?.over(&|table| Some(places(self.source(table)?)));
         self.join.from.get(&source.blue.name)?.key.iter().map(of).collect()
     }
 

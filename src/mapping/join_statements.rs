@@ -50,12 +50,7 @@ impl Joining {
         let keys = self.concerned(source, places)?;
         let values: Vec<String> =
             keys.iter().enumerate().map(|(at, key)| format!("{key} as v{at}")).collect();
-        Some(format!(
-            "select {} from {} as {}",
-            values.join(", "),
-            places(source),
-            source.blue.name.name
-        ))
+        Some(format!("select {} from {} as {}", values.join(", "), places(source), source.blue.name.name))
     }
 
     /// Writes all rows of the joined table.
@@ -167,8 +162,7 @@ impl JoinStatements<'_> {
                 (format!(" using pg_temp.{CONCERNED}_{number} as c"), same.concat())
             }
         };
-        let delete =
-            format!("delete from {} as g{using} where {chosen}not {is_as_made}", self.joined.green);
+        let delete = format!("delete from {} as g{using} where {chosen}not {is_as_made}", self.joined.green);
         if self.joined.own.is_empty() {
             return delete;
         }
@@ -291,7 +285,10 @@ impl JoinStatements<'_> {
 
     /// That two rows have one key.
     fn same(&self, one: &str, other: &str) -> String {
-        self.key_names().map(|name| format!("{one}.{name} = {other}.{name}")).collect::<Vec<_>>().join(" and ")
+        self.key_names()
+            .map(|name| format!("{one}.{name} = {other}.{name}"))
+            .collect::<Vec<_>>()
+            .join(" and ")
     }
 }
 

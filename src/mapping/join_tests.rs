@@ -2,7 +2,8 @@ use super::*;
 
 fn over(text: &str) -> String {
     let query = Reading::query(text).unwrap();
-    let place = |table: &TableName| (table.schema.as_str() == "public").then(|| format!("stage.{}", table.name));
+    let place =
+        |table: &TableName| (table.schema.as_str() == "public").then(|| format!("stage.{}", table.name));
     query.over(&place).unwrap().trim().to_owned()
 }
 

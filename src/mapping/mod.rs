@@ -15,8 +15,11 @@ mod story;
 mod wanted;
 
 pub use expression::{Expression, Unreadable};
-pub use join::{Given, Join, JoinSource, Joined, JoinedColumn, Joining, Reading, Staged, is_index_list, stage_of, stage_schema};
-pub use join_statements::{JoinStatements, Rows};
 pub use fit::{Fitted, Output, Problem, Source, as_error, lost_in_split};
+pub use join::{
+    Given, Join, JoinSource, Joined, JoinedColumn, Joining, Reading, Staged, is_index_list, stage_of,
+    stage_schema,
+};
+pub use join_statements::{JoinStatements, Rows};
 pub use statements::{Image, LANDED, MADE_OF, Parameters};
 pub use wanted::{BlueColumn, BlueTable, GreenColumn, GreenTable, Mapping, Merge, TableMap, TableMaps};

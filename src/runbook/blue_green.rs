@@ -9,10 +9,10 @@ use crate::plan::{Compat, Plan, SchemaFrom, Side, TableMaps, load::SqlFile};
 use crate::step::{
     Step, StepId, analyze::Analyze, arm_gate::ArmGate, attempt::Attempt, clone_schema::CloneSchema,
     close_blue::CloseBlue, copy_rows::CopyRows, declare_opening::DeclareOpening, defer_objects::DeferObjects,
-    fence_blue::FenceBlue, fill_joined::FillJoined, make_stage::MakeStage, open_capture::OpenCapture, open_green::OpenGreen, pause_clients::PauseClients,
-    point_routes::PointRoutes, prove_keys::ProveKeys, prove_mapping::ProveMapping, publish::Publish,
-    rebuild_objects::RebuildObjects, replay_revocations::ReplayRevocations, resume_clients::ResumeClients,
-    run_sql::RunSql, world::World,
+    fence_blue::FenceBlue, fill_joined::FillJoined, make_stage::MakeStage, open_capture::OpenCapture,
+    open_green::OpenGreen, pause_clients::PauseClients, point_routes::PointRoutes, prove_keys::ProveKeys,
+    prove_mapping::ProveMapping, publish::Publish, rebuild_objects::RebuildObjects,
+    replay_revocations::ReplayRevocations, resume_clients::ResumeClients, run_sql::RunSql, world::World,
 };
 use std::collections::BTreeSet;
 

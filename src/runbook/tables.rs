@@ -25,7 +25,9 @@ pub fn replicated(plan: &Plan, blue: &ServerFacts) -> Vec<ReplicatedTable> {
                 blue: table.name.clone(),
                 green: match &mapping {
                     Some(mapping) => mapping.map.target(&table.name),
-                    None if plan.replicate.joined_into(&table.name).is_some() => stage_of(&plan.name, &table.name),
+                    None if plan.replicate.joined_into(&table.name).is_some() => {
+                        stage_of(&plan.name, &table.name)
+                    }
                     None => table.name.clone(),
                 },
                 mapping: mapping.map(Arc::new),

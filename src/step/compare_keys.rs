@@ -1,7 +1,8 @@
 //! Compare, inside the fence, the rows that were changed last: where a fault of the follower would show first.
 
 use super::{
-    compare_joined, compare_mapped::{self, RowsOfGreen},
+    compare_joined,
+    compare_mapped::{self, RowsOfGreen},
     world::{ReplicatedTable, World},
 };
 use crate::error::{Doing, Error, Kind, Result};

@@ -32,7 +32,9 @@ impl Step<World> for FillJoined {
 
     fn shows(&self) -> Vec<String> {
         let tables = self.tables.iter();
-        tables.map(|table| format!("green: insert into {} select … from (<the plan's query>)", table)).collect()
+        tables
+            .map(|table| format!("green: insert into {} select … from (<the plan's query>)", table))
+            .collect()
     }
 
     fn deadline(&self) -> String {

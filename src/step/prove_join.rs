@@ -51,8 +51,13 @@ async fn try_on_green(green: &Client, joining: &Joining) -> Result<Vec<Problem>>
         for sql in std::iter::once(make).chain(joining.index_stage(source, &name)) {
             if let Err(error) = green.batch_execute(&sql).await {
                 let field = format!("from.{}", source.blue.name.plain());
-                let what = format!("green cannot keep a copy of {}: {}", source.blue.name.plain(), said(&error));
-                return Ok(vec![problem(field, what, "green must have blue's types, and the indexes must fit")]);
+                let what =
+                    format!("green cannot keep a copy of {}: {}", source.blue.name.plain(), said(&error));
+                return Ok(vec![problem(
+                    field,
+                    what,
+                    "green must have blue's types, and the indexes must fit",
+                )]);
             }
         }
     }

@@ -186,7 +186,8 @@ impl World {
     /// The tables of green that are written to, once each: several of blue's may become one of them.
     pub fn green_tables(&self) -> Vec<TableName> {
         let joined = self.joinings.iter().map(|joining| &joining.green);
-        let tables: BTreeSet<&TableName> = self.tables.iter().map(|table| &table.green).chain(joined).collect();
+        let tables: BTreeSet<&TableName> =
+            self.tables.iter().map(|table| &table.green).chain(joined).collect();
         tables.into_iter().cloned().collect()
     }
 

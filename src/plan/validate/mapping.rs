@@ -46,7 +46,10 @@ fn merge(field: &str, table: &TableName, map: &TableMap, kin: &[&TableName], not
     let target = map.target(table).plain();
     match map.merge {
         Some(Merge::Join) => {
-            let what = format!("how rows of {} and others are one row of {target} takes a query to say", table.plain());
+            let what = format!(
+                "how rows of {} and others are one row of {target} takes a query to say",
+                table.plain()
+            );
             let help = format!("write it in `replicate.join`, under `{target}`, and remove this map");
             notes.block("CONTRADICTION", format!("{field}.merge"), what, help);
         }

@@ -114,7 +114,8 @@ impl Writer {
                     }
                 }
                 Changed::All => {
-                    let texts = [&[FOR_ALL_ROWS.to_owned()], table.all.as_slice(), &[AS_BEFORE.to_owned()]].concat();
+                    let texts =
+                        [&[FOR_ALL_ROWS.to_owned()], table.all.as_slice(), &[AS_BEFORE.to_owned()]].concat();
                     for sql in texts {
                         let client = Arc::clone(&self.client);
                         let written = async move { client.batch_execute(&sql).await.map(|()| 0) };
@@ -129,11 +130,7 @@ impl Writer {
 }
 
 /// Has the session's temporary tables, and the statements over them.
-async fn prepare(
-    client: &Client,
-    joining: &Joining,
-    statements: &JoinStatements<'_>,
-) -> Result<JoinedTable> {
+async fn prepare(client: &Client, joining: &Joining, statements: &JoinStatements<'_>) -> Result<JoinedTable> {
     let doing = || format!("cannot prepare to keep joined rows of {} on green", joining.green.plain());
     client
         .batch_execute(&statements.make_tables())
