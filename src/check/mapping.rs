@@ -163,6 +163,14 @@ pub(super) fn revocation_key(plan: &Plan, _: &Facts) -> Vec<Seen> {
             );
             seen.push(Seen::plan(format!("revocations[{at}].table"), what));
         }
+        let effect = [&rule.replay.delete, &rule.replay.update.as_ref().map(|update| update.table.clone())];
+        for green in effect.into_iter().flatten().filter(|green| plan.replicate.join.contains_key(green)) {
+            let what = format!(
+                "it acts upon {}, each row of which may be made anew from blue's: rules over joined tables are not built yet",
+                green.plain()
+            );
+            seen.push(Seen::plan(format!("revocations[{at}].replay"), what));
+        }
         let Some(maps) = plan.replicate.map.get(&rule.table) else { continue };
         let is_merged = plan.replicate.merged().values().any(|tables| tables.contains(&&rule.table));
         let TableMaps::One(map) = maps else {

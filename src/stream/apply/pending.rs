@@ -186,7 +186,11 @@ fn refused(about: &About) -> Error {
         About::Joined { table } => format!("green refuses joined rows of {}", table.plain()),
         About::Set { table, .. } => format!("green refuses a set of changes of {}", table.plain()),
     };
-    Error::new(Kind::Server, what)
+    let error = Error::new(Kind::Server, what);
+    match about {
+        About::Joined { .. } => error.hint("The query must give one row for each key, and what green's constraints take. Mend the rows on blue, or `migrate rollback --all` and mend the plan."),
+        _ => error,
+    }
 }
 
 fn unexpected_rows(about: &About, rows: u64) -> Error {

@@ -117,6 +117,18 @@ async fn tables_are_joined_from_the_plan_to_the_last_key() {
     stage.on_blue(&changes(4)).await;
     stage.run("replicate", &["--until-caught-up"]).await.expect(0);
     stage.on_blue(&changes(5)).await;
+    // The fence sees a joined row that is not as it should be.
+    let tampered = |with: &str| {
+        format!(
+            "set session_replication_role = replica; update flow set granted = {with} where login_challenge = 'n5'"
+        )
+    };
+    stage.run("replicate", &["--until-caught-up"]).await.expect(0);
+    stage.on_green(&tampered("'tampered'")).await;
+    let refused = stage.run("cutover", &[]).await;
+    let said = "the joined row (n5) of public.flow on green is not what the plan's query gives";
+    assert!(refused.code != 0 && refused.stderr.contains(said), "{refused:?}");
+    stage.on_green(&tampered("'all'")).await;
     stage.run("cutover", &[]).await.expect(0);
 
     let blue = stage.pair.blue().await;

@@ -38,31 +38,61 @@ const QUERY: &str = r"
       left join lateral (select challenge from public.consent where consent.login_challenge = l.challenge order by challenge limit 1) as c on true
       left join done on done.challenge = c.challenge -- the end";
 
-const SOURCES: [(&str, &str, &[&str]); 4] = [
-    ("login", "challenge", &[]),
-    ("login_done", "challenge", &[]),
-    ("consent", "login_challenge", &["login_challenge"]),
+type Sources = [(&'static str, &'static [&'static str], &'static [&'static str]); 4];
+
+const BY_LOGIN: Sources = [
+    ("login", &["challenge"], &[]),
+    ("login_done", &["challenge"], &[]),
+    ("consent", &["login_challenge"], &["login_challenge"]),
     (
         "consent_done",
-        "(select c.login_challenge from public.consent as c where c.challenge = consent_done.challenge)",
+        &["(select c.login_challenge from public.consent as c where c.challenge = consent_done.challenge)"],
         &[],
     ),
 ];
 
-async fn set(name: &str, blue: u32, green: u32, green_ddl: &str) -> Scene {
+/// Green's key is of two columns, one of which only the login tells.
+const BY_CLIENT: Sources = [
+    ("login", &["client", "challenge"], &[]),
+    (
+        "login_done",
+        &["(select client from public.login where login.challenge = login_done.challenge)", "challenge"],
+        &[],
+    ),
+    (
+        "consent",
+        &["(select client from public.login where login.challenge = login_challenge)", "login_challenge"],
+        &["login_challenge"],
+    ),
+    (
+        "consent_done",
+        &[
+            "(select l.client from public.consent c join public.login l on l.challenge = c.login_challenge where c.challenge = consent_done.challenge)",
+            "(select login_challenge from public.consent where consent.challenge = consent_done.challenge)",
+        ],
+        &[],
+    ),
+];
+
+async fn set(name: &str, blue: u32, green: u32, green_ddl: &str, sources: Sources) -> Scene {
     let pair = Pair::of_majors(name, blue, green).await;
-    let tables = SOURCES.map(|(name, ..)| (name, &["challenge"] as &[&str]));
+    let tables = sources.map(|(name, ..)| (name, &["challenge"] as &[&str]));
     let mut scene = Scene::set(pair, BLUE, &tables).await;
     scene.green.batch_execute(green_ddl).await.unwrap();
     let facts = catalog::read(&scene.blue, Side::Blue, &TableSelection::default()).await.unwrap();
-    let source = |(name, key, indexes): (&str, &str, &[&str])| {
-        let indexes = indexes.iter().map(|index| (*index).to_owned()).collect();
-        (TableName::new("public", name), JoinSource { key: vec![key.into()], indexes })
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
+    let source = |(name, key, indexes): (&str, &[&str], &[&str])| {
+        (TableName::new("public", name), JoinSource { key: texts(key), indexes: texts(indexes) })
+    };
+    let key = if sources[0].1.len() == 1 {
+        &["login_challenge"] as &[&str]
+    } else {
+        &["client", "login_challenge"]
     };
     let join = Join {
-        key: vec![Ident::new("login_challenge")],
+        key: key.iter().map(|name| Ident::new(*name)).collect(),
         query: QUERY.into(),
-        from: SOURCES.map(source).into(),
+        from: sources.map(source).into(),
     };
     let joins = [(TableName::new("public", "flow"), join)].into();
     let joining = Joining::all("joined", &joins, &facts).remove(0);
@@ -112,6 +142,7 @@ const CROWD: &str = "insert into login select 'l' || n, 'app', 's' || n, 'openid
     insert into consent select 'c' || n, 'l' || n, 'v' from generate_series(1, 200) n;";
 
 const EVERY_CHANGE: &str = "
+    begin; update login_done set remember = not remember where challenge like '%8'; update login set client = 'other' where challenge like '%8'; commit;
     update login set subject = subject || '!' where challenge like '%1'; update login set scope = '' where challenge like '%2';
     update login_done set used = not used; delete from login_done where challenge like '%3'; insert into login_done values ('l300', true, 'late', false);
     begin; update consent set login_challenge = 'l' || (300 - substr(challenge, 2)::int); update consent_done set granted = 'all'; commit;
@@ -122,7 +153,16 @@ const EVERY_CHANGE: &str = "
 
 #[tokio::test]
 async fn a_change_of_any_of_the_tables_makes_the_rows_anew_that_it_concerns() {
-    let scene = set("joined", 15, 18, GREEN).await;
+    let scene = set(
+        "joined",
+        15,
+        18,
+        &GREEN
+            .replace("varchar(40) primary key", "varchar(40)")
+            .replace("note text", "primary key (login_challenge, client), note text"),
+        BY_CLIENT,
+    )
+    .await;
     scene.run(CROWD).await;
     let status = caught_up(&scene).await;
     assert!(status.set_based > 0 && status.replayed == 0, "{status:?}");
@@ -134,7 +174,7 @@ async fn a_change_of_any_of_the_tables_makes_the_rows_anew_that_it_concerns() {
         scene.green.query_one("select count(*) from flow where note = 'own'", &[]).await.unwrap().get(0);
     let moved: i64 = scene
         .blue
-        .query_one("select count(*) from login where challenge like 'm%'", &[])
+        .query_one("select count(*) from login where challenge like 'm%' or client = 'other'", &[])
         .await
         .unwrap()
         .get(0);
@@ -149,11 +189,16 @@ async fn a_change_of_any_of_the_tables_makes_the_rows_anew_that_it_concerns() {
     caught_up(&scene).await;
     scene.run("truncate login, login_done, consent, consent_done; insert into login values ('l1', 'app', 's', null, null)").await;
     caught_up(&scene).await;
-    // A transaction that is written in parts; in the middle of it a consent belongs to two logins' rows on green.
-    scene.run("begin; insert into consent values ('b1', 'l1', 'v'), ('b2', 'p1', 'v'); commit").await;
-    scene.run("begin; update consent set login_challenge = 'p1' where challenge = 'b1';
-        insert into login select 'p' || n, 'app', 's', null, null from generate_series(1, 45000) n;
-        update consent set login_challenge = 'l1' where challenge = 'b2'; insert into consent_done values ('b1', 'x', true); commit").await;
+    // A transaction that is written in parts: halfway through, two rows have what is unique on green.
+    scene.green.batch_execute("alter table flow add unique (login_error)").await.unwrap();
+    scene.run("insert into login values ('q1', 'app', 's', null, null), ('q2', 'app', 's', null, null); insert into login_done values ('q1', true, 'once', false)").await;
+    scene
+        .run(
+            "begin; insert into login_done values ('q2', true, 'once', false); insert into consent values ('b1', 'l1', 'v');
+            insert into login select 'p' || n, 'app', 's', null, null from generate_series(1, 45000) n;
+            delete from login_done where challenge = 'q1'; update consent set login_challenge = 'p1'; commit",
+        )
+        .await;
     caught_up(&scene).await;
 }
 
@@ -231,7 +276,7 @@ fn random_history(seed: u64, transactions: u64) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_histories_end_as_the_query_says_whenever_the_follower_dies() {
-    let scene = set("joined_random", 18, 15, GREEN).await;
+    let scene = set("joined_random", 18, 15, GREEN, BY_LOGIN).await;
     for seed in 0..6u64 {
         let history = random_history(seed, 150);
         if seed % 2 == 0 {
@@ -256,7 +301,7 @@ async fn random_histories_end_as_the_query_says_whenever_the_follower_dies() {
 #[tokio::test]
 async fn what_green_does_not_take_is_told() {
     let scene =
-        set("joined_refused", 15, 18, &GREEN.replace("check (state between 1 and 6)", "check (state < 6)"))
+        set("joined_refused", 15, 18, &GREEN.replace("check (state between 1 and 6)", "check (state < 6)"), BY_LOGIN)
             .await;
     scene.run("insert into login values ('l1', 'app', 's', null, null); insert into consent values ('c1', 'l1', null)").await;
     caught_up(&scene).await;
