@@ -259,8 +259,9 @@ impl JoinStatements<'_> {
             .iter()
             .map(|(at, (name, type_name))| format!("t.{name} = migrate_changed.p{at}::{type_name}"))
             .collect();
+        // Not flattened, so that each key is looked up once, and not again for each of its uses.
         Some(format!(
-            "(select {} from (select t.* from unnest({}) as migrate_changed ({}) join {} as t on {}) as {}) as migrate_noted where {}",
+            "(select {} from (select t.* from unnest({}) as migrate_changed ({}) join {} as t on {}) as {} offset 0) as migrate_noted where {}",
             values.join(", "),
             arrays.join(", "),
             names.join(", "),

@@ -57,7 +57,7 @@ fn changes(round: u32) -> String {
         begin; insert into consent_handled values ('d{round}', 'all'); insert into token values ({round} + 100000, 'd{round}'); commit;
         update login set subject = subject || '{round}' where challenge like '%{round}'; update login_handled set used = not used where challenge like '%{round}1';
         begin; delete from token where id % 1000 = {round}; delete from consent_handled where challenge = 'c{round}'; delete from consent where challenge = 'c{round}'; commit;
-        update consent set login_challenge = 'l' || (2500 + {round}) where challenge = 'c' || (1100 + {round}); update consent_handled set granted = 'g' where challenge like '%{round}5'"
+        update consent set login_challenge = 'l' || (2504 + {round}) where challenge = 'c' || (1104 + {round}); update consent_handled set granted = 'g' where challenge like '%{round}5'"
     )
 }
 

@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// `login` and `consent` stand for authentication and consent requests, `*_done` for the rows that say how they were handled.
@@ -203,11 +204,11 @@ async fn a_change_of_any_of_the_tables_makes_the_rows_anew_that_it_concerns() {
 }
 
 /// Transactions over few keys, so that rows meet and part again, in whatever order.
-fn random_history(seed: u64, transactions: u64) -> String {
+fn random_history(seed: u64, transactions: u64) -> Vec<String> {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut sql = String::new();
+    let mut history = Vec::new();
     for number in 0..transactions {
-        let _ = writeln!(sql, "begin;");
+        let mut sql = String::from("begin;");
         for _ in 0..random.random_range(1..6) {
             let (a, b) = (random.random_range(1..12), random.random_range(1..12));
             let flag = random.random_bool(0.5);
@@ -270,28 +271,39 @@ fn random_history(seed: u64, transactions: u64) -> String {
             };
         }
         let _ = writeln!(sql, "commit;");
+        history.push(sql);
     }
-    sql
+    history
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_histories_end_as_the_query_says_whenever_the_follower_dies() {
     let scene = set("joined_random", 18, 15, GREEN, BY_LOGIN).await;
-    for seed in 0..6u64 {
-        let history = random_history(seed, 150);
-        if seed % 2 == 0 {
-            scene.run(&history).await;
+    for seed in 0..2 {
+        for some in random_history(seed, 90).chunks(30) {
+            scene.run(&some.concat()).await;
             caught_up(&scene).await;
-            continue;
         }
-        // While it is followed, and cut off again and again.
-        let writing = scene.run(&history);
-        let dying = async {
-            for _ in 0..6 {
-                let follower = scene.follow();
-                tokio::time::sleep(Duration::from_millis(60)).await;
-                drop(follower);
+    }
+    for seed in 2..5 {
+        let dead = AtomicBool::new(false);
+        // While it is followed, transaction by transaction.
+        let writing = async {
+            let mut history = random_history(seed, 5000).into_iter();
+            while !dead.load(Ordering::Relaxed) {
+                scene.run(&history.next().expect("the follower is too slow")).await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
+        };
+        let dying = async {
+            for applied in [40, 1, 17, 60] {
+                let follower = scene.follow();
+                let mut status = follower.status();
+                let far = status.wait_for(|status| status.transactions >= applied || status.failed.is_some());
+                let far = tokio::time::timeout(PATIENCE, far).await.expect("it follows").unwrap().clone();
+                assert_eq!(far.failed, None);
+            }
+            dead.store(true, Ordering::Relaxed);
         };
         tokio::join!(writing, dying);
         caught_up(&scene).await;
@@ -300,9 +312,14 @@ async fn random_histories_end_as_the_query_says_whenever_the_follower_dies() {
 
 #[tokio::test]
 async fn what_green_does_not_take_is_told() {
-    let scene =
-        set("joined_refused", 15, 18, &GREEN.replace("check (state between 1 and 6)", "check (state < 6)"), BY_LOGIN)
-            .await;
+    let scene = set(
+        "joined_refused",
+        15,
+        18,
+        &GREEN.replace("check (state between 1 and 6)", "check (state < 6)"),
+        BY_LOGIN,
+    )
+    .await;
     scene.run("insert into login values ('l1', 'app', 's', null, null); insert into consent values ('c1', 'l1', null)").await;
     caught_up(&scene).await;
     scene.run("insert into consent_done values ('c1', 'g', true)").await;
