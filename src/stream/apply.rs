@@ -221,7 +221,8 @@ impl Writer {
 
     /// Matches a table of blue's with green's.
     pub async fn resolve(&mut self, relation: Relation, table: &FollowTable) -> Result<Shape> {
-        Shape::resolve(&self.client, relation, table).await
+        let shape = Shape::resolve(&self.client, relation, table).await?;
+        Ok(Shape { joined: self.joined.read(&table.blue), ..shape })
     }
 
     async fn begin(&mut self) -> Result<()> {

@@ -48,6 +48,13 @@ enum Changed {
     All,
 }
 
+impl JoinedTables {
+    /// Whether one of them is made of a table of blue.
+    pub fn read(&self, blue: &TableName) -> bool {
+        self.0.iter().any(|table| table.note.contains_key(blue))
+    }
+}
+
 impl Writer {
     /// Makes ready to keep joined tables, which are filled.
     ///
@@ -165,9 +172,10 @@ impl ChangedKeys {
         let mut changed = ChangedKeys::default();
         for change in changes {
             if let Change::Truncate { shapes, .. } = change {
-                changed.emptied.extend(shapes.iter().map(|shape| shape.blue()));
+                let joined = shapes.iter().filter(|shape| shape.is_joined());
+                changed.emptied.extend(joined.map(|shape| shape.blue()));
             }
-            let Some(shape) = change.shape() else { continue };
+            let Some(shape) = change.shape().filter(|shape| shape.is_joined()) else { continue };
             for row in [change.before(), change.after()].into_iter().flatten() {
                 let key: Vec<String> = shape.key_cells(row).map(key_text).collect();
                 changed.of_table(shape).insert(key);
