@@ -150,13 +150,7 @@ impl Pipeline {
             let rows = match tokio::time::timeout(timeout, answer).await {
                 Ok(Ok(rows)) => rows,
                 Ok(Err(error)) => return Err(refused(&about).source(error)),
-                Err(_) => {
-                    return Err(Error::new(
-                        Kind::Connect,
-                        format!("green has not answered for {} s", timeout.as_secs()),
-                    )
-                    .hint("Look for what it waits for in pg_stat_activity on green."));
-                }
+                Err(_) => return Err(silent_for(timeout)),
             };
             match &about {
                 About::Command(_) | About::Truncate { .. } | About::Joined { .. } => {}
@@ -172,6 +166,16 @@ impl Pipeline {
         }
         Ok(())
     }
+}
+
+/// Green took longer than [`ANSWER_TIMEOUT`].
+pub(super) fn silent() -> Error {
+    silent_for(ANSWER_TIMEOUT)
+}
+
+fn silent_for(timeout: Duration) -> Error {
+    Error::new(Kind::Connect, format!("green has not answered for {} s", timeout.as_secs()))
+        .hint("Look for what it waits for in pg_stat_activity on green.")
 }
 
 fn refused(about: &About) -> Error {
