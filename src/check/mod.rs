@@ -24,7 +24,10 @@ mod tests;
 mod view;
 
 pub use cutover::stops_cutover;
-pub use mapping::{mappings, refused as mapping_refused, that_fit as mappings_that_fit};
+pub use mapping::{
+    join_refused, joinings, joinings_that_fit, mappings, refused as mapping_refused,
+    that_fit as mappings_that_fit,
+};
 pub use table::checks;
 
 use crate::{

@@ -88,7 +88,19 @@ const MAPPINGS: &[Spoiled] = &[
         c.green().tables.push(only_id);
         c.plan.replicate.map.insert(name("token"), TableMaps::Split(vec![part("only")]));
     }),
+    ("MAPPING_UNFIT", Case::shaped, |c| c.join("flow", &["token", "gone"])),
+    ("MAPPING_UNFIT", Case::shaped, |c| {
+        c.join("flow", &["token"]);
+        let flow = table("flow");
+        c.blue().tables.push(flow);
+    }),
+    ("MAPPING_UNFIT", Case::shaped, |c| {
+        c.join("flow", &["token"]);
+        c.token().is_partition = true;
+    }),
     ("MAPPING_UNPROVED", Case::good, |c| c.map("token", TableMap::default())),
+    ("MAPPING_UNPROVED", Case::good, |c| c.join("flow", &["token"])),
+    ("REVOCATION_MAPPED", Case::good, |c| c.join("flow", &["token"])),
     ("REVOCATION_MAPPED", Case::good, |c| {
         c.map(
             "token",

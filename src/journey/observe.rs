@@ -11,7 +11,7 @@ use crate::pg::{catalog, conninfo::ConnInfo};
 use crate::plan::{MigrationKind, Plan, SchemaFrom, Side};
 use crate::revocation::{self, broker};
 use crate::route::{OnBehalfOf, Route};
-use crate::step::{attempt::Attempt, prove_mapping};
+use crate::step::{attempt::Attempt, prove_join, prove_mapping};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::Client;
@@ -88,6 +88,11 @@ async fn prove_mappings(plan: &Plan, facts: &Facts, green: &Client) -> Result<Ve
     for mapping in check::mappings_that_fit(plan, facts) {
         for problem in prove_mapping::prove(green, &mapping).await? {
             findings.push(check::mapping_refused(&mapping, problem));
+        }
+    }
+    for joining in check::joinings_that_fit(plan, facts) {
+        for problem in prove_join::prove(green, &joining).await? {
+            findings.push(check::join_refused(&joining, problem));
         }
     }
     Ok(findings)

@@ -21,6 +21,7 @@ use crate::step::{
     fence_blue::gate_state,
     world::{Setting, World},
 };
+use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
@@ -150,6 +151,7 @@ impl Session {
         let world = World::open(Setting {
             throttle: throttle.subscribe(),
             tables: tables::replicated(&brief.plan, &pin.blue_facts),
+            joinings: tables::joinings(&brief.plan, &pin.blue_facts).into_iter().map(Arc::new).collect(),
             gate_tables: blue_green::gate_tables(&brief.plan, &pin.blue_facts),
             green_gate_tables: blue_green::green_gate_tables(&brief.plan, &pin.blue_facts),
             sequences: tables::sequences(&brief.plan, &pin.blue_facts),

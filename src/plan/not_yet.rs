@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn every_field_without_its_part_is_named() {
         let text = "version: 1\nname: a\nkind: blue_green\nafter: b\nblue: { url: b }\ngreen: { url: g }\n\
-            replicate: { mode: snapshot, map: { public.t: { to: public.u, merge: join } } }\n\
+            replicate: { mode: snapshot }\n\
             window: { adjust: [ { name: n, apply: { command: [x] }, restore: { command: [y] } } ] }\n\
             cutover:\n  route: { pgbouncer: [ { admin: x, database: app, config: /c, to: host=g } ] }\n  \
             gates: [ { lag_max: 1MB }, { http: h, status: 200 }, { command: [x] } ]\n  reverse: { keep: 72h }\n  \
@@ -76,7 +76,6 @@ mod tests {
                 "plan: cutover.gates[2].command",
                 "plan: cutover.reverse",
                 "plan: cutover.soak",
-                "plan: replicate.map.public.t.merge",
                 "plan: replicate.mode",
                 "plan: window.adjust[0]",
             ]

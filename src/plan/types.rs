@@ -6,7 +6,7 @@ mod revocation;
 mod secret;
 mod throttle;
 
-pub use crate::mapping::{Merge, TableMap, TableMaps};
+pub use crate::mapping::{Join, JoinSource, Merge, TableMap, TableMaps};
 pub use cutover::{Cutover, Gate, PgBouncer, Reverse, Route, RouteCommand, Soak, SoakFailure};
 pub use on_ddl::OnDdl;
 pub use revocation::{ChangeOp, ReplayEffect, ReplayUpdate, RevocationRule, RevocationWhen, SameTx};
@@ -159,6 +159,10 @@ pub struct Replicate {
     /// Several tables of blue that are mapped `to` the same one say with `merge` how.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub map: BTreeMap<TableName, TableMaps>,
+    /// Tables of green each row of which is made of rows of several tables of blue, by a query. Green keeps a copy of those tables
+    /// beside (schema `migrate_stage_NAME`, dropped by `migrate finish`), follows it, and makes anew what a change concerns.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub join: BTreeMap<TableName, Join>,
     /// Streams of rows at a time; by default as many as this machine has cores, at least 2 and at most 8, and no more than `max_worker_processes` of a green on another machine (4 when that is its default of 8).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
@@ -185,6 +189,7 @@ impl Default for Replicate {
             mode: ReplicateMode::Stream,
             tables: TableSelection::default(),
             map: BTreeMap::new(),
+            join: BTreeMap::new(),
             workers: None,
             build_memory: None,
             chunks: Chunks::default(),
@@ -212,9 +217,15 @@ impl Replicate {
         merged
     }
 
+    /// The table of green that a table of blue is joined into.
+    pub fn joined_into(&self, blue: &TableName) -> Option<&TableName> {
+        self.join.iter().find(|(_, join)| join.from.contains_key(blue)).map(|(green, _)| green)
+    }
+
     /// The patterns as they are for green: what mapped tables are called there is taken in.
     pub fn tables_on_green(&self) -> TableSelection {
-        let targets: Vec<TableName> = self.maps().map(|(blue, map)| map.target(blue)).collect();
+        let mapped = self.maps().map(|(blue, map)| map.target(blue));
+        let targets: Vec<TableName> = mapped.chain(self.join.keys().cloned()).collect();
         let mut selection = self.tables.clone();
         selection.exclude.retain(|pattern| !targets.iter().any(|target| glob(pattern, &target.plain())));
         selection.include.extend(targets.iter().map(TableName::plain));
@@ -223,12 +234,14 @@ impl Replicate {
 
     /// Whether a table of green is written to, by its name there.
     pub fn writes(&self, green: &TableName) -> bool {
-        self.maps().any(|(blue, map)| map.target(blue) == *green) || self.writes_unmapped(green)
+        self.maps().any(|(blue, map)| map.target(blue) == *green)
+            || self.join.contains_key(green)
+            || self.writes_unmapped(green)
     }
 
     /// Whether a table is carried to one of its own name and shape.
     pub fn writes_unmapped(&self, table: &TableName) -> bool {
-        self.tables.selects(table) && !self.map.contains_key(table)
+        self.tables.selects(table) && !self.map.contains_key(table) && self.joined_into(table).is_none()
     }
 }
 

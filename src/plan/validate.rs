@@ -1,6 +1,7 @@
 //! What contradicts itself in a plan, seen from the plan alone. Pure.
 
 mod cutover;
+mod joins;
 mod mapping;
 mod revocations;
 mod throttle;
@@ -10,6 +11,7 @@ use super::{
 };
 use crate::finding::{Finding, Place, Severity};
 use cutover::cutover;
+use joins::joins;
 use mapping::mappings;
 use revocations::revocations;
 use serde::Serialize;
@@ -29,6 +31,7 @@ pub fn validate(plan: &Plan) -> Vec<Finding> {
     compat(plan, &mut notes);
     tables(&plan.replicate, &mut notes);
     mappings(&plan.replicate, &mut notes);
+    joins(&plan.replicate, &mut notes);
     throttle::throttle(&plan.replicate.throttle, &mut notes);
     revocations(&plan.revocations, &mut notes);
     cutover(&plan.cutover, &mut notes);

@@ -9,10 +9,10 @@ use crate::plan::{Compat, Plan, SchemaFrom, Side, TableMaps, load::SqlFile};
 use crate::step::{
     Step, StepId, analyze::Analyze, arm_gate::ArmGate, attempt::Attempt, clone_schema::CloneSchema,
     close_blue::CloseBlue, copy_rows::CopyRows, declare_opening::DeclareOpening, defer_objects::DeferObjects,
-    fence_blue::FenceBlue, open_capture::OpenCapture, open_green::OpenGreen, pause_clients::PauseClients,
-    point_routes::PointRoutes, prove_keys::ProveKeys, prove_mapping::ProveMapping, publish::Publish,
-    rebuild_objects::RebuildObjects, replay_revocations::ReplayRevocations, resume_clients::ResumeClients,
-    run_sql::RunSql, world::World,
+    fence_blue::FenceBlue, fill_joined::FillJoined, make_stage::MakeStage, open_capture::OpenCapture,
+    open_green::OpenGreen, pause_clients::PauseClients, point_routes::PointRoutes, prove_keys::ProveKeys,
+    prove_mapping::ProveMapping, publish::Publish, rebuild_objects::RebuildObjects,
+    replay_revocations::ReplayRevocations, resume_clients::ResumeClients, run_sql::RunSql, world::World,
 };
 use std::collections::BTreeSet;
 
@@ -41,8 +41,11 @@ fn prepare(plan: &Plan, blue: &ServerFacts, sql_files: &[SqlFile]) -> Steps {
         let (views, _) = views_for_old_clients(plan, blue, sql_files);
         steps.push(Box::new(RunSql { files: sql_files.to_vec(), views }));
     }
-    if !plan.replicate.map.is_empty() {
+    if !plan.replicate.map.is_empty() || !plan.replicate.join.is_empty() {
         steps.push(Box::new(ProveMapping { stories: mapping_stories(plan) }));
+    }
+    if !plan.replicate.join.is_empty() {
+        steps.push(Box::new(MakeStage::new(&plan.name, tables::joinings(plan, blue))));
     }
     steps.push(Box::new(ArmGate { side: Side::Green, tables: green_gate_tables(plan, blue) }));
     // Rows load several times faster into a table without them.
@@ -50,7 +53,7 @@ fn prepare(plan: &Plan, blue: &ServerFacts, sql_files: &[SqlFile]) -> Steps {
     steps
 }
 
-/// What becomes of each mapped table, a line each.
+/// What becomes of each mapped table and of joined ones, a line each.
 fn mapping_stories(plan: &Plan) -> Vec<(TableName, Vec<String>)> {
     let merged = plan.replicate.merged();
     let story = |(table, maps): (&TableName, &TableMaps)| {
@@ -59,7 +62,8 @@ fn mapping_stories(plan: &Plan) -> Vec<(TableName, Vec<String>)> {
         };
         (table.clone(), maps.story(table, others))
     };
-    plan.replicate.map.iter().map(story).collect()
+    let joined = plan.replicate.join.iter().map(|(green, join)| (green.clone(), join.story(green)));
+    plan.replicate.map.iter().map(story).chain(joined).collect()
 }
 
 /// The views that clients of before the plan's SQL find on green, when the plan asks for them, and what is to be known of them.
@@ -94,6 +98,9 @@ fn replicate(plan: &Plan, blue: &ServerFacts, attempt: &Attempt) -> Steps {
     }));
     steps.push(Box::new(CopyRows));
     steps.push(Box::new(RebuildObjects));
+    if !plan.replicate.join.is_empty() {
+        steps.push(Box::new(FillJoined { tables: plan.replicate.join.keys().cloned().collect() }));
+    }
     steps.push(Box::new(ProveKeys));
     steps.push(Box::new(Analyze));
     steps

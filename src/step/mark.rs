@@ -3,6 +3,7 @@
 use super::world::World;
 use crate::error::{Doing, Kind, Result};
 use crate::plan::Side;
+use tokio_postgres::Transaction;
 
 /// Whether an attempt's mark is set.
 pub async fn is_set(world: &World, label: &str) -> Result<bool> {
@@ -18,13 +19,19 @@ pub async fn is_set(world: &World, label: &str) -> Result<bool> {
 pub async fn set(world: &World, label: &str) -> Result<()> {
     let mut client = world.client(Side::Green).await?;
     let tx = world.transaction(&mut client, "mark green").await?;
+    set_in(&tx, world, label).await?;
+    tx.commit().await.doing(Kind::Server, || format!("cannot mark green `{label}`"))
+}
+
+/// Sets a mark in the transaction of the effect.
+pub async fn set_in(tx: &Transaction<'_>, world: &World, label: &str) -> Result<()> {
     tx.execute(
         "insert into migrate.manifest (object, prior) values ($1, '{}') on conflict (object) do nothing",
         &[&key(world, label)],
     )
     .await
     .doing(Kind::Server, || format!("cannot mark green `{label}`"))?;
-    tx.commit().await.doing(Kind::Server, || format!("cannot mark green `{label}`"))
+    Ok(())
 }
 
 /// Takes a mark away, once the effect is gone.

@@ -62,7 +62,7 @@ impl Step<World> for ProveKeys {
 }
 
 /// Returns when green has all that blue has committed until now.
-async fn follow_past_now(world: &World) -> Result<()> {
+pub(super) async fn follow_past_now(world: &World) -> Result<()> {
     let marker = format!("copied {} {}", world.attempt.number, world.epoch);
     world
         .client(Side::Blue)

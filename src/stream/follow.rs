@@ -14,8 +14,10 @@ use super::seen::Seen;
 use super::shape::Shape;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Ears, Event};
+use crate::mapping::Joining;
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::lsn::Lsn;
+use crate::pg::name::TableName;
 use crate::pg::replication::Identity;
 use crate::pg::trouble;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -47,10 +49,19 @@ pub struct FollowSpec {
     pub epoch: i64,
     /// The tables of the publication; a change of any other stops us.
     pub tables: Vec<FollowTable>,
+    /// Tables of green that are joined from copies among them, and filled: their rows are kept in the same transactions.
+    pub joined: Vec<Arc<Joining>>,
     /// How many of the keys changed last are kept for [`Follower::dirty_keys`].
     pub dirty_keys: usize,
     /// When the slot holds more of blue's WAL than this, it is dropped.
     pub retained_wal_max_bytes: u64,
+}
+
+impl FollowSpec {
+    /// Whether rows of green are joined from a table of blue: all changes of a transaction must be there before they are made.
+    pub fn is_joined(&self, blue: &TableName) -> bool {
+        self.joined.iter().any(|joining| joining.source(blue).is_some())
+    }
 }
 
 /// How far we are.

@@ -10,6 +10,8 @@ mod closed;
 mod compat;
 #[path = "journey/handover.rs"]
 mod handover;
+#[path = "journey/joined.rs"]
+mod joined;
 #[path = "journey/mapped.rs"]
 mod mapped;
 #[path = "journey/newcomers.rs"]

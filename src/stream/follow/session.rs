@@ -48,6 +48,7 @@ pub(super) async fn run(
     let watch = SlotWatch::connect(&spec.blue, &spec.slot, &spec.publication).await?;
     let state = watch.look().await?;
     let mut writer = Writer::connect(&spec.green, &spec.slot, spec.epoch, ledger.clone()).await?;
+    writer.keep_joined(&spec.joined).await?;
     let progress = check_progress(shared, writer.read_progress().await?, &state)?;
     memory.seen = writer.read_seen(spec.attempt).await?;
     let mut conn = ReplicationConn::connect(&spec.blue, "follow").await?;
