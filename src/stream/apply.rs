@@ -4,6 +4,7 @@
 //! written row by row in blue's order ([`rows`]). Statements are sent without waiting for their answers; the answers
 //! are looked at, in order, before the commit.
 
+mod at_once;
 mod conflict;
 mod copy_text;
 mod landed_map;
@@ -25,6 +26,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::connect;
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::lsn::Lsn;
+use at_once::AtOnce;
 use landing::Landings;
 use pending::{About, Pending, Pipeline};
 use rows::{InsertRun, StatementKey};
@@ -58,9 +60,26 @@ pub(super) struct Ledger {
 #[derive(Debug)]
 pub(super) struct Committed {
     pub applied: Applied,
-    /// Green's position after it, and how far green has flushed.
+    /// Read after it, unless that was done a moment ago.
+    pub wal: Option<WalPositions>,
+}
+
+/// How far green's log is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WalPositions {
     pub inserted: Lsn,
     pub flushed: Lsn,
+}
+
+impl WalPositions {
+    async fn read(client: &Client, statement: &Statement) -> Result<WalPositions> {
+        let row = client
+            .query_one(statement, &[])
+            .await
+            .doing(Kind::Server, || "cannot read green's WAL positions".into())?;
+        let position = |at| super::progress::parse_lsn(row.get(at));
+        Ok(WalPositions { inserted: position(0)?, flushed: position(1)? })
+    }
 }
 
 /// A transaction of green that waits for the rest of a large one of blue.
@@ -81,6 +100,7 @@ pub(super) struct Writer {
     statements: HashMap<(ShapeId, StatementKey), Arc<rows::Prepared>>,
     landings: Landings,
     pipeline: Pipeline,
+    at_once: AtOnce,
     inserts: Option<InsertRun>,
     open: Option<Open>,
     synchronous: bool,
@@ -119,6 +139,7 @@ impl Writer {
             landings: Landings::default(),
             pipeline: Pipeline::new(Arc::clone(&ledger.exempt)),
             ledger,
+            at_once: AtOnce::default(),
             inserts: None,
             open: None,
             synchronous: false,
@@ -159,6 +180,9 @@ impl Writer {
 
     async fn write_batch(&mut self, batch: &mut Batch) -> Result<Option<Committed>> {
         if self.open.is_none() {
+            if let Some(committed) = self.write_at_once(batch).await? {
+                return Ok(Some(committed));
+            }
             self.begin().await?;
         }
         let trusts_sets = self.trusts_sets();
@@ -201,13 +225,8 @@ impl Writer {
     }
 
     /// How far green's log is written and flushed.
-    pub async fn read_wal(&mut self) -> Result<(Lsn, Lsn)> {
-        let row = self
-            .client
-            .query_one(&self.read_wal, &[])
-            .await
-            .doing(Kind::Server, || "cannot read green's WAL positions".into())?;
-        Ok((super::progress::parse_lsn(row.get(0))?, super::progress::parse_lsn(row.get(1))?))
+    pub async fn read_wal(&mut self) -> Result<WalPositions> {
+        WalPositions::read(&self.client, &self.read_wal).await
     }
 
     /// Matches a table of blue's with green's.
@@ -315,7 +334,7 @@ impl Writer {
         let client = Arc::clone(&self.client);
         let (committed, wal) = tokio::join!(client.batch_execute("commit"), self.read_wal());
         committed.doing(Kind::Server, || "cannot commit on green".into())?;
-        let (inserted, flushed) = wal?;
+        let wal = wal?;
         self.landings.keep_new();
         let Some(Open { mut applied, keys }) = self.open.take() else {
             return Err(Error::new(Kind::Bug, "a transaction was lost"));
@@ -324,6 +343,6 @@ impl Writer {
         let mut dirty = self.ledger.dirty.lock().unwrap_or_else(PoisonError::into_inner);
         keys.list().into_iter().for_each(|key| dirty.add(key));
         drop(dirty);
-        Ok(Committed { applied, inserted, flushed })
+        Ok(Committed { applied, wal: Some(wal) })
     }
 }

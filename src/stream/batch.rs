@@ -41,6 +41,8 @@ pub(super) struct Applied {
     pub markers: Vec<(String, Lsn)>,
     /// Rows that were missing and exempt.
     pub exempted: u64,
+    /// Small batches written by one statement each.
+    pub at_once: u64,
     /// Batches and parts of them written set by set.
     pub set_based: u64,
     /// Those that failed set by set, and were written again row by row.
@@ -56,6 +58,7 @@ impl Applied {
         self.commit_time = more.commit_time.or(self.commit_time);
         self.markers.extend(more.markers);
         self.exempted += more.exempted;
+        self.at_once += more.at_once;
         self.set_based += more.set_based;
         self.replayed += more.replayed;
     }

@@ -70,6 +70,8 @@ pub struct FollowStatus {
     pub rows: u64,
     /// Missing rows that were exempt.
     pub exempted: u64,
+    /// Small batches written by one statement each.
+    pub at_once: u64,
     /// Batches written set by set.
     pub set_based: u64,
     /// Those of them that green refused so, and that were written again row by row.
@@ -306,6 +308,7 @@ impl Shared {
             status.transactions += applied.transactions;
             status.rows += applied.rows;
             status.exempted += applied.exempted;
+            status.at_once += applied.at_once;
             status.set_based += applied.set_based;
             status.replayed += applied.replayed;
             status.blue_end = status.blue_end.max(applied.position);

@@ -87,7 +87,10 @@ impl Reader {
             let frame = match self.stream.next().now_or_never() {
                 Some(frame) => frame?,
                 None => {
-                    if !load.events.is_empty() && !self.hand_over(&mut load, &mut told).await? {
+                    // What ends inside of a transaction cannot be written yet: the server sends each row by itself, and
+                    // handing them over so was a wake-up of the applying side for each.
+                    let is_of_use = !load.inside && !load.events.is_empty();
+                    if is_of_use && !self.hand_over(&mut load, &mut told).await? {
                         return self.finish(load.received).await;
                     }
                     let frame = tokio::select! {

@@ -221,19 +221,23 @@ impl Shape {
     }
 
     /// An insert of several rows; parameters row by row, in the order of [`Shape::written`].
-    pub fn insert(&self, rows: usize) -> String {
-        if let Some(mapped) = &self.mapped {
-            return mapped.insert(rows);
+    pub fn insert(&self, rows: usize) -> Written {
+        match &self.mapped {
+            Some(mapped) => Written { sql: mapped.insert(rows), parameters: Vec::new() },
+            None => Written::of(|places| self.plain_insert(rows, places)),
         }
-        let width = self.written().count();
-        if width == 0 {
+    }
+
+    /// The same for a table that is not mapped; its parameters come after those that the places have already.
+    pub fn plain_insert(&self, rows: usize, places: &mut Places) -> String {
+        let columns: Vec<_> = self.written().map(|at| self.column(at).to_string()).collect();
+        if columns.is_empty() {
             return format!("insert into {} default values", self.green);
         }
-        let columns: Vec<_> = self.written().map(|at| self.column(at).to_string()).collect();
         let mut sql =
             format!("insert into {} ({}) overriding system value values ", self.green, columns.join(", "));
         for row in 0..rows {
-            let values: Vec<_> = (1..=width).map(|at| format!("${}", row * width + at)).collect();
+            let values: Vec<_> = self.written().map(|at| places.take(From::New(at))).collect();
             let comma = if row == 0 { "" } else { ", " };
             let _ = write!(sql, "{comma}({})", values.join(", "));
         }
@@ -242,51 +246,56 @@ impl Shape {
 
     /// An update that leaves out the columns whose new cell was not sent.
     pub fn update(&self, unchanged: &[bool]) -> Written {
-        if let Some(mapped) = &self.mapped {
-            return mapped.update(unchanged);
+        match &self.mapped {
+            Some(mapped) => mapped.update(unchanged),
+            None => Written::of(|places| self.plain_update(unchanged, places)),
         }
-        let mut written = Written { sql: String::new(), parameters: Vec::new() };
+    }
+
+    /// The same for a table that is not mapped; its parameters come after those that the places have already.
+    pub fn plain_update(&self, unchanged: &[bool], places: &mut Places) -> String {
         let mut sets = Vec::new();
         let mut kept = Vec::new();
         for at in self.written().filter(|at| !unchanged[*at]) {
-            let parameter = written.take(From::New(at));
+            let parameter = places.take(From::New(at));
             match self.targets[at] {
                 Target::IdentityAlways => kept.push(format!("{} = {parameter}", self.column(at))),
                 _ => sets.push(format!("{} = {parameter}", self.column(at))),
             }
         }
-        let place = self.place(&mut written, &kept);
-        written.sql = match sets.is_empty() {
+        let place = self.place(places, &kept);
+        match sets.is_empty() {
             // Nothing to set, but the row must be there all the same.
             true => format!("select from {} where {place} for no key update", self.green),
             false => format!("update {} set {} where {place}", self.green, sets.join(", ")),
-        };
-        written
+        }
     }
 
     /// What an update is that changes a column of GENERATED ALWAYS AS IDENTITY, which no UPDATE may set: the row goes and
     /// comes again, with what it had in the cells that were not sent and in green's own columns.
     pub fn replace(&self, unchanged: &[bool]) -> Written {
-        let mut written = Written { sql: String::new(), parameters: Vec::new() };
+        Written::of(|places| self.plain_replace(unchanged, places))
+    }
+
+    fn plain_replace(&self, unchanged: &[bool], places: &mut Places) -> String {
         let (mut columns, mut values) = (Vec::new(), Vec::new());
         for at in self.written() {
             let column = self.column(at);
-            values.push(if unchanged[at] { format!("gone.{column}") } else { written.take(From::New(at)) });
+            values.push(if unchanged[at] { format!("gone.{column}") } else { places.take(From::New(at)) });
             columns.push(column.to_string());
         }
         for own in &self.own {
             columns.push(own.to_string());
             values.push(format!("gone.{own}"));
         }
-        let place = self.place(&mut written, &[]);
-        written.sql = format!(
+        let place = self.place(places, &[]);
+        format!(
             "with gone as (delete from {green} where {place} returning *) \
              insert into {green} ({}) overriding system value select {} from gone",
             columns.join(", "),
             values.join(", "),
             green = self.green,
-        );
-        written
+        )
     }
 
     /// Whether a change gives a column of GENERATED ALWAYS AS IDENTITY another value, as far as blue tells.
@@ -302,22 +311,24 @@ impl Shape {
 
     /// A delete.
     pub fn delete(&self) -> Written {
-        if let Some(mapped) = &self.mapped {
-            return mapped.delete();
+        match &self.mapped {
+            Some(mapped) => mapped.delete(),
+            None => Written::of(|places| self.plain_delete(places)),
         }
-        let mut written = Written { sql: String::new(), parameters: Vec::new() };
-        let place = self.place(&mut written, &[]);
-        written.sql = format!("delete from {} where {place}", self.green);
-        written
+    }
+
+    /// The same for a table that is not mapped; its parameters come after those that the places have already.
+    pub fn plain_delete(&self, places: &mut Places) -> String {
+        format!("delete from {} where {}", self.green, self.place(places, &[]))
     }
 
     /// The condition that finds the one row, with further conditions on it.
-    fn place(&self, written: &mut Written, further: &[String]) -> String {
+    fn place(&self, places: &mut Places, further: &[String]) -> String {
         let mut conditions = Vec::new();
         match &self.locate {
             Locate::Key(key) => {
                 for at in key {
-                    let parameter = written.take(From::Old(*at));
+                    let parameter = places.take(From::Old(*at));
                     let composite = self.types.get(*at).and_then(|of| of.composite.as_ref());
                     let cast = composite.map_or_else(String::new, |of| format!("::{of}"));
                     conditions.push(format!("{} {} {parameter}{cast}", self.column(*at), self.equals(*at)));
@@ -327,7 +338,7 @@ impl Shape {
             }
             Locate::WholeRow | Locate::Nowhere(_) => {
                 for at in self.written() {
-                    let (column, parameter) = (self.column(at), written.take(From::Old(at)));
+                    let (column, parameter) = (self.column(at), places.take(From::Old(at)));
                     // By the text the type itself writes, which is what blue sent: not every type has an equality, and
                     // a cast to text is another thing (char(n), boolean). Byte by byte, whatever the column's collation
                     // holds to be equal; and a composite of nulls `is null`, but is not one.
@@ -356,11 +367,27 @@ impl Shape {
     }
 }
 
-impl Written {
+/// The parameters of a statement while it is put together.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub parameters: Vec<From>,
+    /// How many others come before them.
+    pub before: usize,
+}
+
+impl Places {
     /// Adds a parameter and gives its placeholder.
-    fn take(&mut self, from: From) -> String {
+    pub fn take(&mut self, from: From) -> String {
         self.parameters.push(from);
-        format!("${}", self.parameters.len())
+        format!("${}", self.before + self.parameters.len())
+    }
+}
+
+impl Written {
+    fn of(write: impl FnOnce(&mut Places) -> String) -> Written {
+        let mut places = Places::default();
+        let sql = write(&mut places);
+        Written { sql, parameters: places.parameters }
     }
 }
 
@@ -392,83 +419,4 @@ fn locate(relation: &Relation, key: &[Ident]) -> Locate {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::stream::pgoutput::Column;
-
-    fn shape(columns: &[(&str, bool, Target)], identity: Identity, key: &[&str]) -> Shape {
-        let relation = Relation {
-            oid: 1,
-            schema: "s".into(),
-            name: "t".into(),
-            identity,
-            columns: columns
-                .iter()
-                .map(|(name, is_key, _)| Column {
-                    name: (*name).into(),
-                    type_oid: 25,
-                    type_modifier: -1,
-                    is_key: *is_key,
-                })
-                .collect(),
-        };
-        let key: Vec<_> = key.iter().map(|name| Ident::new(*name)).collect();
-        Shape {
-            locate: locate(&relation, &key),
-            relation,
-            green: TableName::new("s", "t"),
-            targets: columns.iter().map(|(_, _, target)| *target).collect(),
-            types: Vec::new(),
-            own: Vec::new(),
-            only_row_by_row: None,
-            moves_whole: true,
-            mapped: None,
-            part: 0,
-            sharing: 1,
-        }
-    }
-
-    #[test]
-    fn statements_leave_out_what_green_computes_and_what_was_not_sent() {
-        use Target::{IdentityAlways, Unwritten, Write};
-        let shape = shape(
-            &[
-                ("id", true, IdentityAlways),
-                ("a", false, Write),
-                ("g", false, Unwritten),
-                ("b", false, Write),
-            ],
-            Identity::Default,
-            &["id"],
-        );
-        assert_eq!(
-            shape.insert(2),
-            r#"insert into "s"."t" ("id", "a", "b") overriding system value values ($1, $2, $3), ($4, $5, $6)"#
-        );
-        let update = shape.update(&[false, false, false, true]);
-        assert_eq!(update.sql, r#"update "s"."t" set "a" = $2 where "id" = $3 and "id" = $1"#);
-        assert_eq!(update.parameters, [From::New(0), From::New(1), From::Old(0)]);
-        let nothing = shape.update(&[false, true, true, true]);
-        assert_eq!(nothing.sql, r#"select from "s"."t" where "id" = $2 and "id" = $1 for no key update"#);
-        assert_eq!(shape.delete().sql, r#"delete from "s"."t" where "id" = $1"#);
-        let replace = shape.replace(&[false, false, false, true]);
-        assert_eq!(
-            replace.sql,
-            r#"with gone as (delete from "s"."t" where "id" = $3 returning *) insert into "s"."t" ("id", "a", "b") overriding system value select $1, $2, gone."b" from gone"#
-        );
-        assert_eq!(replace.parameters, [From::New(0), From::New(1), From::Old(0)]);
-    }
-
-    #[test]
-    fn a_row_is_found_by_key_only_when_blue_tells_its_old_values() {
-        let columns = |told| [("id", told, Target::Write), ("a", false, Target::Write)];
-        let at = |told, identity, key: &[&str]| shape(&columns(told), identity, key).locate;
-        assert_eq!(at(true, Identity::Default, &["id"]), Locate::Key(vec![0]));
-        assert_eq!(at(true, Identity::Full, &["id"]), Locate::Key(vec![0]));
-        assert_eq!(at(true, Identity::Full, &[]), Locate::WholeRow);
-        assert_eq!(at(true, Identity::Full, &["a"]), Locate::WholeRow);
-        assert!(matches!(at(false, Identity::Default, &["id"]), Locate::Nowhere(_)));
-        assert!(matches!(at(true, Identity::Default, &["gone"]), Locate::Nowhere(_)));
-        assert!(matches!(at(false, Identity::Nothing, &[]), Locate::Nowhere(_)));
-    }
-}
+mod tests;

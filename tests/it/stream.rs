@@ -1,5 +1,6 @@
 //! Following blue on green: every kind of change, exactly once, through every kind of interruption.
 
+mod at_once;
 mod mapped;
 mod reshaped;
 mod scene;

@@ -139,13 +139,7 @@ impl Pipeline {
             let rows = match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
                 Ok(Ok(rows)) => rows,
                 Ok(Err(error)) => return Err(refused(&about).source(error)),
-                Err(_) => {
-                    return Err(Error::new(
-                        Kind::Connect,
-                        format!("green has not answered for {} s", ANSWER_TIMEOUT.as_secs()),
-                    )
-                    .hint("Look for what it waits for in pg_stat_activity on green."));
-                }
+                Err(_) => return Err(silent()),
             };
             match &about {
                 About::Command(_) | About::Truncate { .. } => {}
@@ -161,6 +155,12 @@ impl Pipeline {
         }
         Ok(())
     }
+}
+
+/// Green took longer than [`ANSWER_TIMEOUT`].
+pub(super) fn silent() -> Error {
+    Error::new(Kind::Connect, format!("green has not answered for {} s", ANSWER_TIMEOUT.as_secs()))
+        .hint("Look for what it waits for in pg_stat_activity on green.")
 }
 
 fn refused(about: &About) -> Error {

@@ -55,6 +55,12 @@ impl TextCell {
     }
 }
 
+impl std::convert::From<Option<String>> for TextCell {
+    fn from(text: Option<String>) -> TextCell {
+        TextCell(text.map(Bytes::from))
+    }
+}
+
 // Values may be secrets.
 impl fmt::Debug for TextCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -198,7 +204,7 @@ impl Writer {
             return Ok(Arc::clone(prepared));
         }
         let Written { sql, parameters } = match &id.1 {
-            StatementKey::Insert(rows) => Written { sql: shape.insert(*rows), parameters: Vec::new() },
+            StatementKey::Insert(rows) => shape.insert(*rows),
             StatementKey::Update(unchanged) => shape.update(unchanged),
             StatementKey::Replace(unchanged) => shape.replace(unchanged),
             StatementKey::Delete => shape.delete(),
@@ -241,7 +247,7 @@ fn row(shape: &Arc<Shape>, before: &Tuple) -> Row {
     Row { shape: Arc::clone(shape), key: Tuple(shape.key_cells(before).cloned().collect()) }
 }
 
-fn values(parameters: &[From], before: &Tuple, after: &Tuple) -> Result<Vec<TextCell>> {
+pub(super) fn values(parameters: &[From], before: &Tuple, after: &Tuple) -> Result<Vec<TextCell>> {
     let cell = |from: &From| match from {
         From::New(at) => after.0.get(*at),
         From::Old(at) => before.0.get(*at),

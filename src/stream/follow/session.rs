@@ -6,7 +6,7 @@ use super::{Memory, Shared, Wish};
 use crate::error::{Error, Kind, Result};
 use crate::pg::lsn::Lsn;
 use crate::pg::replication::{Identity, ReplicationConn};
-use crate::stream::apply::{Committed, Ledger, Writer};
+use crate::stream::apply::{Committed, Ledger, WalPositions, Writer};
 use crate::stream::batch::Applied;
 use crate::stream::progress::Progress;
 use crate::stream::reader::{Feedback, Parcel, Reader, WAITING_BYTES, WAITING_PARCELS};
@@ -93,13 +93,15 @@ pub(super) async fn run(
         parcels,
         feedback,
         unflushed: VecDeque::new(),
+        // The row we go on from may be committed and not flushed.
+        unread: Some(progress.position),
         durable: state.confirmed,
         idle_written: Instant::now(),
         came: Instant::now(),
         pulse: &pulse,
     };
     let ending = tokio::select! {
-        outcome = session.apply(reading, progress.position) => return outcome,
+        outcome = session.apply(reading) => return outcome,
         ending = look_again_and_again(&watch, shared, &pulse) => ending,
     };
     // By now the session is gone and the slot free.
@@ -189,6 +191,8 @@ struct Session<'s> {
     feedback: watch::Sender<Feedback>,
     /// Commits on green that are not flushed yet: green's position after each, and what of blue it brought.
     unflushed: VecDeque<(Lsn, Lsn)>,
+    /// What of blue came with commits since green's position was read.
+    unread: Option<Lsn>,
     durable: Lsn,
     idle_written: Instant,
     /// When something came last.
@@ -198,10 +202,7 @@ struct Session<'s> {
 
 impl Session<'_> {
     /// Applies until the reader ends or a stop is wished.
-    async fn apply(mut self, reading: Reading, from: Lsn) -> Result<()> {
-        // The row we go on from may be committed and not flushed.
-        let (inserted, _) = self.writer()?.read_wal().await?;
-        self.unflushed.push_back((inserted, from));
+    async fn apply(mut self, reading: Reading) -> Result<()> {
         self.wishes.mark_changed();
         loop {
             self.collector.collect()?;
@@ -299,7 +300,7 @@ impl Session<'_> {
     fn wrote(&mut self, writer: Box<Writer>, outcome: Result<Option<Committed>>) -> Result<()> {
         let synchronous = writer.is_synchronous();
         self.green = Green::Free(writer);
-        let Some(Committed { applied, inserted, flushed }) = outcome? else { return Ok(()) };
+        let Some(Committed { applied, wal }) = outcome? else { return Ok(()) };
         self.idle_written = Instant::now();
         if let Some(time) = applied.commit_time {
             self.pulse.newest_micros.store(time.unix_micros(), Ordering::Relaxed);
@@ -307,19 +308,25 @@ impl Session<'_> {
         if synchronous {
             // This commit was flushed, and with it everything before it.
             self.unflushed.clear();
+            self.unread = None;
             self.durable = applied.position;
         } else {
-            self.unflushed.push_back((inserted, applied.position));
-            self.settle(flushed);
+            self.unread = Some(applied.position);
+            if let Some(wal) = wal {
+                self.settle(wal);
+            }
         }
         self.publish(&applied);
         Ok(())
     }
 
-    /// Green's log is flushed up to here: whatever committed before is durable.
-    fn settle(&mut self, flushed: Lsn) {
+    /// Whatever committed before what green has flushed is durable.
+    fn settle(&mut self, wal: WalPositions) {
+        if let Some(position) = self.unread.take() {
+            self.unflushed.push_back((wal.inserted, position));
+        }
         while let Some((committed, position)) = self.unflushed.front().copied() {
-            if committed > flushed {
+            if committed > wal.flushed {
                 return;
             }
             self.durable = self.durable.max(position);
@@ -333,10 +340,15 @@ impl Session<'_> {
         self.feedback.send_replace(Feedback { durable: self.durable, applied: position });
     }
 
+    /// Something is committed of which we do not know that it is durable.
+    fn awaits_flush(&self) -> bool {
+        self.unread.is_some() || !self.unflushed.is_empty()
+    }
+
     async fn poll_flush(&mut self) -> Result<()> {
-        let (_, flushed) = self.writer()?.read_wal().await?;
+        let wal = self.writer()?.read_wal().await?;
         let before = self.durable;
-        self.settle(flushed);
+        self.settle(wal);
         if self.durable != before {
             self.publish(&Applied::default());
         }
@@ -367,7 +379,7 @@ impl Session<'_> {
             parcel = self.parcels.recv(), if self.collector.wants_more() => return Ok(self.give(parcel)),
             _ = self.wishes.changed() => self.wishes.mark_changed(),
             () = tokio::time::sleep(lingers.unwrap_or_default()), if lingers.is_some() => {}
-            () = tokio::time::sleep(FLUSH_POLL_EVERY), if !self.unflushed.is_empty() => self.poll_flush().await?,
+            () = tokio::time::sleep(FLUSH_POLL_EVERY), if self.awaits_flush() => self.poll_flush().await?,
             () = tokio::time::sleep(idle_left), if may_pass => self.write()?,
         }
         Ok(true)
@@ -390,7 +402,7 @@ impl Session<'_> {
         }
         // Inside of a blue transaction there is nothing to keep: it comes again as a whole.
         let waited = Instant::now();
-        while !self.unflushed.is_empty() && waited.elapsed() < STOP_FLUSH_WAIT {
+        while self.awaits_flush() && waited.elapsed() < STOP_FLUSH_WAIT {
             self.poll_flush().await?;
             tokio::time::sleep(FLUSH_POLL_EVERY).await;
         }

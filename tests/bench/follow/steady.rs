@@ -18,8 +18,8 @@ const CLIENTS: &str = "4";
 /// Heartbeats of a turn, one each so often.
 const HEARTBEATS: i64 = 400;
 const EVERY: Duration = Duration::from_millis(50);
-/// Between two looks at green.
-const LOOK_EVERY: Duration = Duration::from_micros(500);
+/// Between two looks at green; with half a millisecond what the second look saw was told as three times what the first saw.
+const LOOK_EVERY: Duration = Duration::from_micros(50);
 /// Those before the first that counts: caches are cold, and the backlog of the turns before is still being read.
 const WARM_UP: i64 = 40;
 /// Longer than this, and nobody follows.
