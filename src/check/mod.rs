@@ -8,6 +8,7 @@ mod collation;
 mod cutover;
 mod green;
 mod identity;
+mod lost_writes;
 mod mapping;
 mod names;
 mod outside;

@@ -8,7 +8,7 @@ use crate::{
     finding::Severity,
     mapping::{TableMap, TableMaps},
     pg::name::{Ident, TableName},
-    plan::{ChangeOp, SameTx},
+    plan::{ChangeOp, ReplicateMode, SameTx},
 };
 use good::{Case, column, long_transaction, name, refers, sequence, slot, table};
 use std::collections::BTreeSet;
@@ -168,6 +168,7 @@ const SELECTION: &[Spoiled] = &[
 ];
 
 const TABLES: &[Spoiled] = &[
+    ("WRITES_NOT_CARRIED", Case::good, |c| c.plan.replicate.mode = ReplicateMode::Snapshot),
     ("NO_IDENTITY", Case::good, |c| c.token().indexes.clear()),
     ("NO_IDENTITY", Case::good, |c| c.token().indexes[0].immediate = false),
     ("NO_IDENTITY", Case::good, |c| c.token().identity = ReplicaIdentity::Nothing),

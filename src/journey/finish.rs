@@ -64,7 +64,7 @@ pub async fn look_first(brief: &Brief) -> Result<()> {
     let green = session::reach(Side::Green, &green_info, "finish").await?;
     let pin = session::begun(&green, plan).await?.ok_or_else(|| session::nothing_begun(plan))?;
     let attempt = Attempt::new(&plan.name, pin.attempt);
-    let runbook = blue_green::build(plan, &pin.blue_facts, &attempt, &brief.sql_files);
+    let runbook = blue_green::build(plan, &pin.blue_facts, &attempt, brief.sql());
     let record = Record::replay(&journal::read(&green, pin.attempt).await?)?;
     refuse_unless_through(&runbook, &record)
 }

@@ -1,6 +1,6 @@
 //! Looking at everything a runbook or a check needs: both servers, the route, the broker, the programs on this machine.
 
-use super::session;
+use super::{session, writes};
 use crate::check;
 use crate::copy::pg_dump;
 use crate::error::Result;
@@ -53,7 +53,11 @@ pub async fn connect_and_observe(plan: &Plan, ears: Ears) -> Result<Observed> {
         session::reach(Side::Blue, &blue_info, "look"),
         session::reach(Side::Green, &green_info, "look")
     )?;
-    observe(plan, &blue, &green, ears).await
+    let mut observed = observe(plan, &blue, &green, ears).await?;
+    if let Some(facts) = observed.facts.blue.as_ref().filter(|_| plan.is_snapshot()) {
+        observed.facts.writes = writes::measure(plan, &blue, facts).await?;
+    }
+    Ok(observed)
 }
 
 /// Looks at blue and green over connections that exist, and at what is outside.
@@ -77,6 +81,7 @@ pub async fn observe(plan: &Plan, blue: &Client, green: &Client, ears: Ears) -> 
         same_database,
         outside,
         names: our_names(plan),
+        writes: None,
     };
     findings.extend(prove_mappings(plan, &facts, green).await?);
     Ok(Observed { facts, findings })

@@ -66,6 +66,12 @@ impl Plan {
         plan.replicate.throttle = Throttle::default();
         plan
     }
+
+    /// Whether green stays as the copy made it, so that blue's later writes are lost but for revocations.
+    #[must_use]
+    pub fn is_snapshot(&self) -> bool {
+        self.kind == MigrationKind::BlueGreen && self.replicate.mode == ReplicateMode::Snapshot
+    }
 }
 
 /// The two kinds of migration.
@@ -110,6 +116,9 @@ pub struct SchemaSource {
     /// SQL files, in order, relative to the plan; `*` is expanded in name order, and a directory of migrations is read as the tool that owns it reads it. In place: what to run online. Blue-green: run on green before any row is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sql: Vec<String>,
+    /// `mode: snapshot` only: SQL files of the vendor, named as in `sql`, that run on green's copy, rows and all, before anybody uses it. Each file is one transaction, so a file that was cut short runs again from its beginning.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after_copy: Vec<String>,
     /// `views`: clients that know the tables as they were before `sql` find them so in a schema of views, `migrate_compat_NAME`, which they reach by `search_path`; `migrate finish` drops it.
     #[serde(default, skip_serializing_if = "Compat::is_none")]
     pub compat: Compat,
@@ -151,7 +160,7 @@ pub enum SchemaFrom {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Replicate {
-    /// `stream`: lossless. `snapshot`: only the copy; revocations alone are carried after it.
+    /// `stream`: lossless. `snapshot`: green is as blue was at the copy's moment, and then changed by `schema.after_copy`; what blue writes after that moment is lost, except what `revocations` carry.
     pub mode: ReplicateMode,
     /// Which tables. All of `public` by default.
     pub tables: TableSelection,
@@ -280,7 +289,7 @@ impl Chunks {
 pub enum ReplicateMode {
     /// Every write of blue is carried.
     Stream,
-    /// Only the copy; after it, revocations alone.
+    /// What blue had at one moment; of what it writes after that, revocations alone.
     Snapshot,
 }
 

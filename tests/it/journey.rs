@@ -20,6 +20,8 @@ mod newcomers;
 mod reshaped;
 #[path = "journey/restarted.rs"]
 mod restarted;
+#[path = "journey/snapshot.rs"]
+mod snapshot;
 #[path = "journey/stage.rs"]
 mod stage;
 #[path = "journey/throttled.rs"]
