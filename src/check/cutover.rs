@@ -1,5 +1,7 @@
 //! Which checks are looked at again right before clients are held.
 
+use crate::plan::Plan;
+
 /// Those that can have become false since the copy began, and then lose data or break clients. What only matters to
 /// begin (free slots and names, pg_dump, an empty green) is not asked again; what the cutover's own gates look at more
 /// closely (transactions, the capture) is theirs.
@@ -32,9 +34,19 @@ const AGAIN: &[&str] = &[
     "PGBOUNCER_NOT_ON_BLUE",
 ];
 
+/// Of them, those about green having blue's shape. Once the vendor's SQL has run it need not, and nothing is applied any more.
+const OF_GREENS_SHAPE: &[&str] = &[
+    "GREEN_TABLE_MISSING",
+    "GREEN_COLUMN_MISSING",
+    "GREEN_COLUMN_EXTRA",
+    "GENERATED_DIFFERS",
+    "GREEN_KEY_MISSING",
+    "REPLICA_TRIGGER",
+];
+
 /// Whether a blocking finding of this code stops a cutover too.
-pub fn stops_cutover(code: &str) -> bool {
-    AGAIN.contains(&code)
+pub fn stops_cutover(plan: &Plan, code: &str) -> bool {
+    AGAIN.contains(&code) && !(plan.is_snapshot() && OF_GREENS_SHAPE.contains(&code))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::{Seen, view};
 use crate::{
     facts::Facts,
     finding::{Finding, Place, Severity},
-    mapping::{BlueTable, Fitted, GreenTable, Mapping, Problem, TableMap, TableMaps, lost_in_split},
+    mapping::{BlueTable, Fitted, GreenTable, Joining, Mapping, Problem, TableMap, TableMaps, lost_in_split},
     plan::Plan,
 };
 
@@ -82,15 +82,72 @@ pub(super) fn unfit(plan: &Plan, facts: &Facts) -> Vec<Seen> {
             seen.push(Seen::plan(field, format!("{what} ({help})")));
         }
     }
+    seen.extend(unfit_joins(plan, facts));
     seen
 }
 
+/// The plan's joins of tables that blue has.
+pub fn joinings(plan: &Plan, facts: &Facts) -> Vec<Joining> {
+    let Some(blue) = &facts.blue else { return Vec::new() };
+    Joining::all(&plan.name, &plan.replicate.join, blue)
+}
+
+fn field_of_join(joining: &Joining, part: &str) -> String {
+    let join = format!("replicate.join.{}", joining.green.plain());
+    if part.is_empty() { join } else { format!("{join}.{part}") }
+}
+
+fn unfit_joins(plan: &Plan, facts: &Facts) -> Vec<Seen> {
+    let Some(blue) = &facts.blue else { return Vec::new() };
+    let mut seen = Vec::new();
+    for joining in joinings(plan, facts) {
+        for name in joining.join.from.keys().filter(|name| blue.table(name).is_none()) {
+            let field = field_of_join(&joining, &format!("from.{}", name.plain()));
+            seen.push(Seen::plan(field, format!("blue has no table {}", name.plain())));
+        }
+        if blue.table(&joining.green).is_some() && plan.replicate.writes_unmapped(&joining.green) {
+            let what = format!(
+                "blue's {0} is carried to {0}, and a join makes all rows there (let the query read it, or map it to another table)",
+                joining.green.plain()
+            );
+            seen.push(Seen::plan(field_of_join(&joining, ""), what));
+        }
+        for Problem { field, what, help } in joining.problems_on_blue() {
+            seen.push(Seen::plan(field_of_join(&joining, &field), format!("{what} ({help})")));
+        }
+    }
+    seen
+}
+
+/// The joins that green can be asked about.
+pub fn joinings_that_fit(plan: &Plan, facts: &Facts) -> Vec<Joining> {
+    if !view::green_has_its_shape(plan, facts)
+        || view::attempt_is_on(facts)
+        || !unfit_joins(plan, facts).is_empty()
+    {
+        return Vec::new();
+    }
+    joinings(plan, facts)
+}
+
+/// What green says of a join, as a finding.
+pub fn join_refused(joining: &Joining, problem: Problem) -> Finding {
+    Finding {
+        code: "MAPPING_REFUSED".into(),
+        severity: Severity::Blocking,
+        place: Place::Plan { field: field_of_join(joining, &problem.field) },
+        what: problem.what,
+        help: problem.help,
+    }
+}
+
 pub(super) fn unproved(plan: &Plan, facts: &Facts) -> Vec<Seen> {
-    if plan.replicate.map.is_empty() || view::green_has_its_shape(plan, facts) {
+    let (map, join) = (&plan.replicate.map, &plan.replicate.join);
+    if (map.is_empty() && join.is_empty()) || view::green_has_its_shape(plan, facts) {
         return Vec::new();
     }
     vec![Seen::plan(
-        "replicate.map",
+        if map.is_empty() { "replicate.join" } else { "replicate.map" },
         "green has not its shape yet, so nobody knows whether it takes what these expressions give",
     )]
 }
@@ -98,6 +155,22 @@ pub(super) fn unproved(plan: &Plan, facts: &Facts) -> Vec<Seen> {
 pub(super) fn revocation_key(plan: &Plan, _: &Facts) -> Vec<Seen> {
     let mut seen = Vec::new();
     for (at, rule) in plan.revocations.iter().enumerate() {
+        if let Some(green) = plan.replicate.joined_into(&rule.table) {
+            let what = format!(
+                "{} is joined with others into {} on green: rules over joined tables are not built yet",
+                rule.table.plain(),
+                green.plain()
+            );
+            seen.push(Seen::plan(format!("revocations[{at}].table"), what));
+        }
+        let effect = [&rule.replay.delete, &rule.replay.update.as_ref().map(|update| update.table.clone())];
+        for green in effect.into_iter().flatten().filter(|green| plan.replicate.join.contains_key(green)) {
+            let what = format!(
+                "it acts upon {}, each row of which may be made anew from blue's: rules over joined tables are not built yet",
+                green.plain()
+            );
+            seen.push(Seen::plan(format!("revocations[{at}].replay"), what));
+        }
         let Some(maps) = plan.replicate.map.get(&rule.table) else { continue };
         let is_merged = plan.replicate.merged().values().any(|tables| tables.contains(&&rule.table));
         let TableMaps::One(map) = maps else {

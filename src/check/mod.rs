@@ -8,6 +8,7 @@ mod collation;
 mod cutover;
 mod green;
 mod identity;
+mod lost_writes;
 mod mapping;
 mod names;
 mod outside;
@@ -24,7 +25,10 @@ mod tests;
 mod view;
 
 pub use cutover::stops_cutover;
-pub use mapping::{mappings, refused as mapping_refused, that_fit as mappings_that_fit};
+pub use mapping::{
+    join_refused, joinings, joinings_that_fit, mappings, refused as mapping_refused,
+    that_fit as mappings_that_fit,
+};
 pub use table::checks;
 
 use crate::{

@@ -8,7 +8,7 @@ use crate::{
     finding::Severity,
     mapping::{TableMap, TableMaps},
     pg::name::{Ident, TableName},
-    plan::{ChangeOp, SameTx},
+    plan::{ChangeOp, ReplicateMode, SameTx},
 };
 use good::{Case, column, long_transaction, name, refers, sequence, slot, table};
 use std::collections::BTreeSet;
@@ -88,7 +88,19 @@ const MAPPINGS: &[Spoiled] = &[
         c.green().tables.push(only_id);
         c.plan.replicate.map.insert(name("token"), TableMaps::Split(vec![part("only")]));
     }),
+    ("MAPPING_UNFIT", Case::shaped, |c| c.join("flow", &["token", "gone"])),
+    ("MAPPING_UNFIT", Case::shaped, |c| {
+        c.join("flow", &["token"]);
+        let flow = table("flow");
+        c.blue().tables.push(flow);
+    }),
+    ("MAPPING_UNFIT", Case::shaped, |c| {
+        c.join("flow", &["token"]);
+        c.token().is_partition = true;
+    }),
     ("MAPPING_UNPROVED", Case::good, |c| c.map("token", TableMap::default())),
+    ("MAPPING_UNPROVED", Case::good, |c| c.join("flow", &["token"])),
+    ("REVOCATION_MAPPED", Case::good, |c| c.join("flow", &["token"])),
     ("REVOCATION_MAPPED", Case::good, |c| {
         c.map(
             "token",
@@ -156,6 +168,7 @@ const SELECTION: &[Spoiled] = &[
 ];
 
 const TABLES: &[Spoiled] = &[
+    ("WRITES_NOT_CARRIED", Case::good, |c| c.plan.replicate.mode = ReplicateMode::Snapshot),
     ("NO_IDENTITY", Case::good, |c| c.token().indexes.clear()),
     ("NO_IDENTITY", Case::good, |c| c.token().indexes[0].immediate = false),
     ("NO_IDENTITY", Case::good, |c| c.token().identity = ReplicaIdentity::Nothing),

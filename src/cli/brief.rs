@@ -26,17 +26,19 @@ pub struct PlanFile {
 /// [`Kind::Plan`] when a file cannot be read or does not parse, with the line and a caret.
 pub fn read(path: &Path) -> Result<(Brief, Vec<Finding>)> {
     let loaded = load::load(path, &environment)?;
-    let SqlSource { files: sql_files, mut findings } = read_sql(&loaded)?;
+    let SqlSource { files: sql_files, after_copy, mut findings } = read_sql(&loaded)?;
     findings.extend(validate::validate(&loaded.plan));
-    Ok((Brief { plan: loaded.plan, sql_files, fingerprint: None }, findings))
+    Ok((Brief { plan: loaded.plan, sql_files, after_copy, fingerprint: None }, findings))
 }
 
 /// A plan that is shown and not run; nothing that connects takes one.
 pub struct Sketch {
     /// The plan; a value that nobody has is its own placeholder.
     pub plan: Plan,
-    /// Its SQL files.
+    /// The files of `schema.sql`.
     pub sql_files: Vec<SqlFile>,
+    /// The files of `schema.after_copy`.
+    pub after_copy: Vec<SqlFile>,
     /// Of the plan alone, and a note for each variable that is not set.
     pub findings: Vec<Finding>,
     /// The variables that are not set.
@@ -49,9 +51,9 @@ pub struct Sketch {
 /// As [`read`].
 pub fn sketch(path: &Path) -> Result<Sketch> {
     let load::Sketch { loaded, unset } = load::sketch(path, &environment)?;
-    let SqlSource { files: sql_files, mut findings } = read_sql(&loaded)?;
+    let SqlSource { files: sql_files, after_copy, mut findings } = read_sql(&loaded)?;
     findings.extend(validate::validate_sketch(&loaded.plan, &unset));
-    Ok(Sketch { plan: loaded.plan, sql_files, findings, unset })
+    Ok(Sketch { plan: loaded.plan, sql_files, after_copy, findings, unset })
 }
 
 fn environment(name: &str) -> Option<String> {
@@ -59,11 +61,14 @@ fn environment(name: &str) -> Option<String> {
 }
 
 fn read_sql(loaded: &Loaded) -> Result<SqlSource> {
-    let sql = load::load_sql(&loaded.plan, &loaded.base_dir)?;
-    match sql.files.iter().find_map(ddl::explain_error) {
-        Some(error) => Err(error),
-        None => Ok(sql),
+    let mut sql = load::load_sql(&loaded.plan, &loaded.base_dir)?;
+    if let Some(error) = sql.files.iter().chain(&sql.after_copy).find_map(ddl::explain_error) {
+        return Err(error);
     }
+    for file in &sql.after_copy {
+        sql.findings.extend(ddl::as_written::unfit(file)?);
+    }
+    Ok(sql)
 }
 
 /// As [`read`], refusing a plan that contradicts itself or asks for what is not built yet.

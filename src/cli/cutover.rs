@@ -38,6 +38,7 @@ pub async fn run(args: CutoverArgs, ui: &Ui) -> Result<ExitCode> {
         ui.say(&rehearsal.standing);
         return Ok(ExitCode::SUCCESS);
     }
+    cutover::look_first(&brief).await?;
     let session = Session::open(brief, Wish::TakeOver(RequestKind::Cutover), ui.ears()).await?;
     let outcome = cutover::run(&session, stop::on_signal()).await;
     session.close(outcome).await?;

@@ -10,9 +10,11 @@ use crate::journey::{applied, mapped_rows, observe, session::Brief};
 use crate::pg::conninfo::ConnInfo;
 use crate::plan::{MigrationKind, Plan, load::SqlFile, variables::UnsetVariable};
 use crate::runbook::{
-    PhaseName, Runbook, blue_green,
+    PhaseName, Runbook,
+    blue_green::{self, PlanSql},
     copied::{self, CopyList},
     in_place,
+    lost_writes::{self, LostWrites},
 };
 use crate::step::{attempt::Attempt, sample_rows::Sample};
 use crate::ui::{
@@ -122,6 +124,7 @@ impl PlanArgs {
 struct Subject {
     plan: Plan,
     sql_files: Vec<SqlFile>,
+    after_copy: Vec<SqlFile>,
     facts: Option<Facts>,
     findings: Vec<Finding>,
     /// Without a server, variables may be missing.
@@ -156,10 +159,12 @@ pub async fn run(args: PlanArgs, ui: &Ui) -> Result<ExitCode> {
 }
 
 fn build(subject: Subject) -> Result<Shown> {
-    let Subject { plan, sql_files, facts, findings, unset, samples } = subject;
+    let Subject { plan, sql_files, after_copy, facts, findings, unset, samples } = subject;
+    let lost: Option<LostWrites> = facts.as_ref().and_then(|facts| lost_writes::account(&plan, facts));
     let mut shown = Shown {
         plan: plan.name.clone(),
         kind: plan.kind,
+        lost_writes: lost,
         looked_at_blue: facts.as_ref().is_some_and(|facts| facts.blue.is_some()),
         fingerprint: None,
         findings,
@@ -186,7 +191,8 @@ fn build(subject: Subject) -> Result<Shown> {
             let blue = facts.and_then(|facts| facts.blue).unwrap_or_default();
             // The attempt's number is not known before it begins; the first is the likely one.
             let attempt = Attempt::new(&plan.name, 1);
-            let runbook = blue_green::build(&plan, &blue, &attempt, &sql_files);
+            let sql = PlanSql { schema: &sql_files, after_copy: &after_copy };
+            let runbook = blue_green::build(&plan, &blue, &attempt, sql);
             shown.findings.extend(blue_green::views_for_old_clients(&plan, &blue, &sql_files).1);
             if shown.looked_at_blue && has_every_value(&plan, &unset)? {
                 shown.fingerprint = Some(runbook.fingerprint(&plan)?);
@@ -218,7 +224,7 @@ fn has_every_value(plan: &Plan, unset: &[UnsetVariable]) -> Result<bool> {
 }
 
 async fn look_at_servers(args: &PlanArgs, ui: &Ui) -> Result<Subject> {
-    let (Brief { plan, sql_files, .. }, mut findings) = brief::read(&args.plan)?;
+    let (Brief { plan, sql_files, after_copy, .. }, mut findings) = brief::read(&args.plan)?;
     let mut facts = None;
     let mut samples = Vec::new();
     if !any_blocking(&findings) {
@@ -232,12 +238,12 @@ async fn look_at_servers(args: &PlanArgs, ui: &Ui) -> Result<Subject> {
         }
         facts = Some(observed.facts);
     }
-    Ok(Subject { plan, sql_files, facts, findings, unset: Vec::new(), samples })
+    Ok(Subject { plan, sql_files, after_copy, facts, findings, unset: Vec::new(), samples })
 }
 
 fn look_at_plan(path: &Path) -> Result<Subject> {
-    let Sketch { plan, sql_files, findings, unset } = brief::sketch(path)?;
-    Ok(Subject { plan, sql_files, facts: None, findings, unset, samples: Vec::new() })
+    let Sketch { plan, sql_files, after_copy, findings, unset } = brief::sketch(path)?;
+    Ok(Subject { plan, sql_files, after_copy, facts: None, findings, unset, samples: Vec::new() })
 }
 
 fn look_into_file(plan: &Path, path: &Path) -> Result<Subject> {
@@ -264,7 +270,8 @@ async fn look_into_migrations(args: &PlanArgs, ui: &Ui) -> Result<Subject> {
         migrations.keep_unapplied(&applied);
     }
     let (sql_files, findings) = migrations.into_parts();
-    Ok(Subject { plan, sql_files, facts, findings, unset: Vec::new(), samples: Vec::new() })
+    let (unset, samples, after_copy) = (Vec::new(), Vec::new(), Vec::new());
+    Ok(Subject { plan, sql_files, after_copy, facts, findings, unset, samples })
 }
 
 const FACTS_HELP: &str = "write one with `migrate plan --save-facts FILE`";

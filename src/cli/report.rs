@@ -55,15 +55,27 @@ fn render(report: &Report) -> String {
     for change in &report.accepted_ddl {
         line("on blue", format!("{change}: harmless"));
     }
+    if let Some(moment) = &report.moment {
+        line("moment", format!("green is as blue was at {}, {:.0}", moment.lsn, moment.at));
+    }
+    for table in report.lost.iter().flat_map(|lost| &lost.tables) {
+        line("lost", super::status::lost(table));
+    }
+    for table in report.lost.iter().flat_map(|lost| &lost.not_known) {
+        line("lost", format!("{}: not known, blue's counters began anew or are off", table.plain()));
+    }
     if let Some(fence) = &report.fence {
-        line(
-            "fence",
-            format!(
-                "at {}: writers locked out in {} ms, green drained in {} ms",
-                fence.lsn, fence.lock_ms, fence.drain_ms
-            ),
-        );
-        line("compared", format!("{} keys changed last", fence.keys_compared));
+        let drained = match report.moment {
+            Some(_) => String::new(),
+            None => format!(", green drained in {} ms", fence.drain_ms),
+        };
+        line("fence", format!("at {}: writers locked out in {} ms{drained}", fence.lsn, fence.lock_ms));
+        if report.moment.is_none() {
+            line("compared", format!("{} keys changed last", fence.keys_compared));
+        }
+        for sequence in &fence.sequences_left_out {
+            line("not carried", format!("sequence {sequence}: green does not have it any more"));
+        }
         line("sequences", format!("{} carried", fence.sequences));
     }
     if let Some(held_ms) = report.held_ms {

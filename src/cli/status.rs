@@ -4,6 +4,7 @@ use super::{
 };
 use crate::engine::status::Status as Progress;
 use crate::error::Result;
+use crate::facts::{TableWrites, Writes};
 use crate::journey::status::{self, Status};
 use crate::ui::{Ui, numbers};
 use std::process::ExitCode;
@@ -27,6 +28,19 @@ pub async fn run(args: StatusArgs, ui: &Ui) -> Result<ExitCode> {
         ui.print(&render(&status));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a table of blue has got and green has not.
+pub(super) fn lost(written: &TableWrites) -> String {
+    let Writes { inserted, updated, deleted } = written.writes;
+    let count = numbers::count;
+    format!(
+        "{}: about {} inserted, {} updated, {} deleted",
+        written.table.plain(),
+        count(inserted),
+        count(updated),
+        count(deleted)
+    )
 }
 
 fn render(status: &Status) -> String {
@@ -69,6 +83,21 @@ fn render(status: &Status) -> String {
         );
         if let Some(retained) = follow.retained_wal_bytes {
             line("kept WAL", format!("{} on blue", numbers::bytes(retained.unsigned_abs())));
+        }
+    }
+    if let Some(moment) = &status.moment {
+        let age = moment
+            .age_ms
+            .map_or_else(String::new, |ms| format!(", {} ago", numbers::seconds(ms as f64 / 1000.0)));
+        line("moment", format!("green is as blue was at {}, {:.0}{age}", moment.lsn, moment.at));
+        for table in moment.written_since.iter().flatten() {
+            line("lost so far", lost(table));
+        }
+        for table in &moment.not_known {
+            line(
+                "lost so far",
+                format!("{}: not known, blue's counters began anew or are off", table.plain()),
+            );
         }
     }
     if let Some(gate) = &status.blue_gate {

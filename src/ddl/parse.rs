@@ -184,6 +184,24 @@ fn string(node: &Value) -> Option<&str> {
 /// Every relation a tree names, wherever in it, as (schema, name). What WITH names is none, where its name is known: in a
 /// non-recursive WITH, `t as (select … from t)` reads the table.
 pub fn relations(tree: &NodeEnum) -> Vec<(String, String)> {
+    relation_places(tree).into_iter().map(|place| (place.schema, place.name)).collect()
+}
+
+/// A relation that a tree names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelationPlace {
+    /// Its schema; empty when none is written.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Where the name begins in the text, its schema first; in bytes.
+    pub at: usize,
+    /// It has another name in the query.
+    pub has_alias: bool,
+}
+
+/// As [`relations`], with the places in the text that was parsed.
+pub fn relation_places(tree: &NodeEnum) -> Vec<RelationPlace> {
     let mut found = Vec::new();
     if let Ok(value) = serde_json::to_value(tree) {
         named(&value, &mut Vec::new(), &mut found);
@@ -191,7 +209,7 @@ pub fn relations(tree: &NodeEnum) -> Vec<(String, String)> {
     found
 }
 
-fn named<'a>(value: &'a Value, with: &mut Vec<&'a str>, found: &mut Vec<(String, String)>) {
+fn named<'a>(value: &'a Value, with: &mut Vec<&'a str>, found: &mut Vec<RelationPlace>) {
     match value {
         Value::Object(fields) => {
             let outside = with.len();
@@ -203,7 +221,13 @@ fn named<'a>(value: &'a Value, with: &mut Vec<&'a str>, found: &mut Vec<(String,
                 (fields.get("schemaname"), fields.get("relname"))
                 && !(schema.is_empty() && with.contains(&name.as_str()))
             {
-                found.push((schema.clone(), name.clone()));
+                let at = fields.get("location").and_then(Value::as_i64).unwrap_or(0);
+                found.push(RelationPlace {
+                    schema: schema.clone(),
+                    name: name.clone(),
+                    at: usize::try_from(at).unwrap_or(0),
+                    has_alias: fields.get("alias").is_some_and(|alias| !alias.is_null()),
+                });
             }
             let rest = fields.iter().filter(|(field, _)| *field != "with_clause");
             rest.for_each(|(_, field)| named(field, with, found));
@@ -215,7 +239,7 @@ fn named<'a>(value: &'a Value, with: &mut Vec<&'a str>, found: &mut Vec<(String,
 }
 
 /// The queries of a WITH, each of which sees the names before it; of a recursive one, all of them.
-fn named_in_with<'a>(clause: &'a Value, with: &mut Vec<&'a str>, found: &mut Vec<(String, String)>) {
+fn named_in_with<'a>(clause: &'a Value, with: &mut Vec<&'a str>, found: &mut Vec<RelationPlace>) {
     let name = |query: &'a Value| query.pointer("/node/CommonTableExpr/ctename").and_then(Value::as_str);
     let queries = clause.get("ctes").and_then(Value::as_array).map_or(&[] as &[Value], Vec::as_slice);
     let recursive = clause.get("recursive").and_then(Value::as_bool) == Some(true);

@@ -8,6 +8,7 @@ mod locale;
 mod objects;
 mod outside;
 mod shape;
+mod writes;
 
 pub use expression::{Domain, ViewedColumn, Volatility};
 pub use key::{Constraint, ConstraintKind, Index};
@@ -17,6 +18,7 @@ pub use objects::{
 };
 pub use outside::{OutsideFact, OutsideState};
 pub use shape::{ShapeChanges, ShapeKind, ShapeLine, compare as compare_shapes};
+pub use writes::{TableWrites, Writes, WritesSeen, per_minute};
 
 use crate::pg::{
     lsn::Lsn,
@@ -42,6 +44,9 @@ pub struct Facts {
     /// The names we are about to use on the servers; empty when they are not known yet.
     #[serde(default)]
     pub names: OurNames,
+    /// What is written to blue's tables; read in `mode: snapshot`, which does not carry it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes: Option<WritesSeen>,
 }
 
 /// The names of ours that must be free, or ours already.

@@ -3,21 +3,23 @@
 use super::{
     blue_alone, gates,
     session::{self, Brief, Session},
-    status,
+    status::{self, MomentStatus},
 };
 use crate::copy::views;
-use crate::engine::{Engine, lease, lease::Takeover};
+use crate::engine::{Engine, Record, journal, lease, lease::Takeover};
 use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::pg::connect;
 use crate::plan::{Plan, Side};
 use crate::runbook::{PhaseName, Runbook, blue_green};
-use crate::step::{Reversal, attempt::Attempt, fence_blue::gate_state, world::World};
+use crate::step::{Reversal, attempt::Attempt, fence_blue::gate_state, replay_revocations, world::World};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How long green may take to come within the lag gate once `cutover` follows.
 const WARM_UP: Duration = Duration::from_secs(120);
+/// How long working off the queue of revocations may take before the pause.
+const BACKLOG: Duration = Duration::from_secs(600);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How far over the budget a step may be before it is dropped: its own deadline should have ended it.
 const OVER_BUDGET: Duration = Duration::from_secs(1);
@@ -44,7 +46,7 @@ pub async fn run(session: &Session, mut stop: watch::Receiver<bool>) -> Result<(
     let engine = session.engine().await?;
     let runbook = &session.runbook;
     for name in [PhaseName::Prepare, PhaseName::Replicate] {
-        refuse_unfinished(&engine, runbook.phase(name))?;
+        refuse_unfinished(engine.record(), runbook.phase(name))?;
     }
     match stage(session, &engine).await? {
         Stage::Untouched => {
@@ -73,10 +75,35 @@ pub async fn run(session: &Session, mut stop: watch::Receiver<bool>) -> Result<(
         .map_err(|error| forward_only(error, "clients are served by green, but not all is settled"))
 }
 
+/// Looks whether the copy is through before a `replicate` is asked to step aside: the vendor's SQL, which cannot answer, would
+/// be ended in the middle after ten seconds. Reads green only, and needs no lease.
+///
+/// # Errors
+/// [`Kind::Request`] when nothing has begun; [`Kind::Gate`] when the copy is not through.
+pub async fn look_first(brief: &Brief) -> Result<()> {
+    let plan = &brief.plan;
+    if !plan.is_snapshot() {
+        return Ok(());
+    }
+    let (_, green_info) = session::connections(plan)?;
+    let green = session::reach(Side::Green, &green_info, "cutover").await?;
+    let pin = session::begun(&green, plan).await?.ok_or_else(|| session::nothing_begun(plan))?;
+    let attempt = Attempt::new(&plan.name, pin.attempt);
+    let runbook = blue_green::build(plan, &pin.blue_facts, &attempt, brief.sql());
+    let record = Record::replay(&journal::read(&green, pin.attempt).await?)?;
+    for name in [PhaseName::Prepare, PhaseName::Replicate] {
+        refuse_unfinished(&record, runbook.phase(name))?;
+    }
+    Ok(())
+}
+
 /// All that takes time while clients go on undisturbed, and then the gates.
 async fn get_ready(session: &Session) -> Result<()> {
     let world = &session.world;
-    warm_up(session).await?;
+    match world.plan.is_snapshot() {
+        true => work_off_revocations(session).await?,
+        false => warm_up(session).await?,
+    }
     // As late as can be: once clients are on green, a refresh would lock them out of the view.
     views::refresh(&world.blue_info, &world.green_info, world.epoch, &world.ears).await?;
     gates::give_statistics(world).await?;
@@ -126,7 +153,9 @@ async fn switch(session: &Session, mut stop: watch::Receiver<bool>) -> Result<()
     let world = &session.world;
     let failed = {
         let forward = async {
-            world.start_following().await?;
+            if !world.plan.is_snapshot() {
+                world.start_following().await?;
+            }
             world.start_capturing().await?;
             world.follow_durably().await?;
             let mut engine = session.engine().await?;
@@ -341,9 +370,22 @@ pub async fn dry_run(brief: &Brief) -> Result<Rehearsal> {
     let pin =
         session::begun(&green, &brief.plan).await?.ok_or_else(|| session::nothing_begun(&brief.plan))?;
     let attempt = Attempt::new(&brief.plan.name, pin.attempt);
-    let runbook = blue_green::build(&brief.plan, &pin.blue_facts, &attempt, &brief.sql_files);
+    let runbook = blue_green::build(&brief.plan, &pin.blue_facts, &attempt, brief.sql());
     session::compare_fingerprint(brief, &runbook, &pin)?;
-    Ok(Rehearsal { runbook, standing: format!("nothing was changed; {}", status.summary) })
+    let lost = status.moment.as_ref().map(lost_so_far).unwrap_or_default();
+    Ok(Rehearsal { runbook, standing: format!("nothing was changed; {}{lost}", status.summary) })
+}
+
+/// What a cutover now would lose, in words.
+fn lost_so_far(moment: &MomentStatus) -> String {
+    let tables: Vec<String> = moment
+        .written_since
+        .iter()
+        .flatten()
+        .map(|table| format!("about {} rows of {}", table.writes.total(), table.table.plain()))
+        .collect();
+    let what = if tables.is_empty() { "no rows by its counters".to_owned() } else { tables.join(", ") };
+    format!("; what blue wrote since {} is lost: {what}", moment.at)
 }
 
 fn forward_only(error: Error, what: &str) -> Error {
@@ -365,13 +407,48 @@ fn refuse_without_route(plan: &Plan) -> Result<()> {
 }
 
 /// The copy must be complete: a cutover never starts what takes hours.
-fn refuse_unfinished(engine: &Engine<'_, World>, steps: &[Box<dyn crate::step::Step<World>>]) -> Result<()> {
-    match steps.iter().find(|step| !engine.record().status(&step.id()).is_done()) {
+fn refuse_unfinished(record: &Record, steps: &[Box<dyn crate::step::Step<World>>]) -> Result<()> {
+    match steps.iter().find(|step| !record.status(&step.id()).is_done()) {
         None => Ok(()),
         Some(step) => {
             Err(Error::new(Kind::Gate, format!("`replicate` is not through: step {} is not done", step.id()))
                 .hint("run `migrate replicate` until it follows, then `migrate cutover`"))
         }
+    }
+}
+
+/// `mode: snapshot`: captures up to now, and makes effective on green what is queued, so that the pause has only the rest.
+async fn work_off_revocations(session: &Session) -> Result<()> {
+    let world = &session.world;
+    if world.plan.revocations.is_empty() {
+        return Ok(());
+    }
+    world.start_capturing().await?;
+    let (goal, began) = (gates::written_lsn(world).await?, Instant::now());
+    loop {
+        world.followers_health().await?;
+        let position = {
+            let capture = world.capture.lock().await;
+            capture.as_ref().map(|capture| capture.status().position).unwrap_or_default()
+        };
+        if position >= goal {
+            break;
+        }
+        if began.elapsed() > WARM_UP {
+            let what = format!(
+                "the capture of revocations is at {position}, and did not reach {goal} within two minutes"
+            );
+            return Err(Error::new(Kind::Gate, what)
+                .hint("let `migrate replicate` capture what is left first; `migrate status` shows whether it is at work"));
+        }
+        tokio::select! {
+            _ = tokio::time::sleep(LOOK_EVERY) => {}
+            error = session.lost() => return Err(error),
+        }
+    }
+    tokio::select! {
+        done = replay_revocations::work_off_backlog(world, BACKLOG) => done.map(|_| ()),
+        error = session.lost() => Err(error),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::pg::{name::Ident, replication::ReplicationConn};
 use crate::plan::Side;
 use crate::revocation::{broker::Queues, message::Context};
 use crate::runbook::{PhaseName, Runbook, blue_green};
-use crate::step::attempt::Attempt;
+use crate::step::{attempt::Attempt, make_stage};
 
 /// Removes the views for old clients, our slots, publications and queue, green's gate and our schema on green; returns the report, which cannot be
 /// asked for any more after that.
@@ -48,6 +48,7 @@ pub async fn run(session: &Session) -> Result<Report> {
         Queues::of(&context).delete(&broker.url).await?;
     }
     drop_greens_gate(session).await?;
+    make_stage::drop_all(&*world.client(Side::Green).await?, world.epoch).await?;
     world.prove_lease().await?;
     state::drop(&*world.client(Side::Green).await?, Side::Green).await?;
     Ok(report)
@@ -63,7 +64,7 @@ pub async fn look_first(brief: &Brief) -> Result<()> {
     let green = session::reach(Side::Green, &green_info, "finish").await?;
     let pin = session::begun(&green, plan).await?.ok_or_else(|| session::nothing_begun(plan))?;
     let attempt = Attempt::new(&plan.name, pin.attempt);
-    let runbook = blue_green::build(plan, &pin.blue_facts, &attempt, &brief.sql_files);
+    let runbook = blue_green::build(plan, &pin.blue_facts, &attempt, brief.sql());
     let record = Record::replay(&journal::read(&green, pin.attempt).await?)?;
     refuse_unless_through(&runbook, &record)
 }

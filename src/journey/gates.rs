@@ -12,7 +12,7 @@ use crate::pg::{connect, name::TableName};
 use crate::plan::{Gate, Plan, Side};
 use crate::step::{
     blue_shape::{self, ShapeSeen},
-    newcomers,
+    fence_blue, newcomers,
     world::World,
 };
 use std::time::Duration;
@@ -43,7 +43,6 @@ const STATISTICS_DEADLINE: Duration = Duration::from_secs(60);
 /// Only when a gate cannot be looked at; one that does not hold is in the answer.
 pub async fn look(world: &World) -> Result<Vec<Seen>> {
     let mut seen = vec![
-        lag(world).await?,
         transactions(world).await?,
         prepared(world).await?,
         shape(world).await?,
@@ -51,6 +50,9 @@ pub async fn look(world: &World) -> Result<Vec<Seen>> {
         checks(world).await?,
         statistics(world).await?,
     ];
+    if !world.plan.is_snapshot() {
+        seen.insert(0, lag(world).await?);
+    }
     if !world.plan.revocations.is_empty() {
         seen.push(capture(world).await);
     }
@@ -107,6 +109,13 @@ pub async fn current_lsn(world: &World) -> Result<crate::pg::lsn::Lsn> {
         .doing(Kind::Server, || "cannot ask blue for its WAL position".into())?
         .get(0);
     text.parse().map_err(|error: String| Error::new(Kind::Bug, error))
+}
+
+/// The end of what blue has written down: behind every commit. What is inserted beyond it may stay unwritten for ever on an
+/// idle server, and is not decoded then.
+pub async fn written_lsn(world: &World) -> Result<crate::pg::lsn::Lsn> {
+    let blue = world.client(Side::Blue).await?;
+    fence_blue::written_lsn(&*blue).await
 }
 
 /// A long transaction would hold up PAUSE and the fence's lock.
@@ -180,7 +189,9 @@ async fn checks(world: &World) -> Result<Seen> {
     let findings = observe::observe(&world.plan, &blue, &green, world.ears.clone()).await?.judge(&world.plan);
     let stopping: Vec<String> = findings
         .iter()
-        .filter(|finding| finding.severity == Severity::Blocking && check::stops_cutover(&finding.code))
+        .filter(|finding| {
+            finding.severity == Severity::Blocking && check::stops_cutover(&world.plan, &finding.code)
+        })
         .map(|finding| format!("{} at {}: {} ({})", finding.code, finding.place, finding.what, finding.help))
         .collect();
     Ok(Seen {

@@ -150,6 +150,8 @@ async fn report_of(client: &Client, plan: &Plan, pin: &InPlacePin) -> Result<Rep
         copy: None,
         tables: Vec::new(),
         accepted_ddl: Vec::new(),
+        moment: None,
+        lost: None,
         fence: None,
         held_ms: None,
         revocations: None,

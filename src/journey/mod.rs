@@ -23,3 +23,4 @@ pub mod rollback;
 pub mod session;
 pub mod status;
 mod throttle;
+mod writes;

@@ -1,6 +1,6 @@
 //! Looking at everything a runbook or a check needs: both servers, the route, the broker, the programs on this machine.
 
-use super::session;
+use super::{session, writes};
 use crate::check;
 use crate::copy::pg_dump;
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::pg::{catalog, conninfo::ConnInfo};
 use crate::plan::{MigrationKind, Plan, SchemaFrom, Side};
 use crate::revocation::{self, broker};
 use crate::route::{OnBehalfOf, Route};
-use crate::step::{attempt::Attempt, prove_mapping};
+use crate::step::{attempt::Attempt, prove_join, prove_mapping};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::Client;
@@ -53,7 +53,11 @@ pub async fn connect_and_observe(plan: &Plan, ears: Ears) -> Result<Observed> {
         session::reach(Side::Blue, &blue_info, "look"),
         session::reach(Side::Green, &green_info, "look")
     )?;
-    observe(plan, &blue, &green, ears).await
+    let mut observed = observe(plan, &blue, &green, ears).await?;
+    if let Some(facts) = observed.facts.blue.as_ref().filter(|_| plan.is_snapshot()) {
+        observed.facts.writes = writes::measure(plan, &blue, facts).await?;
+    }
+    Ok(observed)
 }
 
 /// Looks at blue and green over connections that exist, and at what is outside.
@@ -77,6 +81,7 @@ pub async fn observe(plan: &Plan, blue: &Client, green: &Client, ears: Ears) -> 
         same_database,
         outside,
         names: our_names(plan),
+        writes: None,
     };
     findings.extend(prove_mappings(plan, &facts, green).await?);
     Ok(Observed { facts, findings })
@@ -88,6 +93,11 @@ async fn prove_mappings(plan: &Plan, facts: &Facts, green: &Client) -> Result<Ve
     for mapping in check::mappings_that_fit(plan, facts) {
         for problem in prove_mapping::prove(green, &mapping).await? {
             findings.push(check::mapping_refused(&mapping, problem));
+        }
+    }
+    for joining in check::joinings_that_fit(plan, facts) {
+        for problem in prove_join::prove(green, &joining).await? {
+            findings.push(check::join_refused(&joining, problem));
         }
     }
     Ok(findings)

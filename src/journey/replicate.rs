@@ -9,9 +9,13 @@ use super::{
 use crate::copy::ledger;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Ears, Event};
-use crate::pg::trouble::{self, Patience};
+use crate::pg::{
+    lsn::Lsn,
+    trouble::{self, Patience},
+};
 use crate::plan::Side;
 use crate::runbook::PhaseName;
+use crate::step::world::World;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -21,7 +25,8 @@ use tokio::sync::watch;
 pub enum Until {
     /// It is stopped, or asked to step aside.
     Stopped,
-    /// Green has everything that blue had when the copy ended, and is within the lag gate; for scripts and CI.
+    /// Green has everything that blue had when the copy ended, and is within the lag gate; in `mode: snapshot`, every
+    /// revocation until then is captured. For scripts and CI.
     CaughtUp,
 }
 
@@ -37,6 +42,8 @@ pub enum Ended {
     },
     /// Green has caught up.
     CaughtUp,
+    /// `mode: snapshot` without revocation rules: there is nothing left to carry.
+    Copied,
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -159,12 +166,19 @@ async fn prepare(session: &Session, whole: &mut u64, patience: &mut Patience) ->
     Ok(())
 }
 
-/// Follows until it is to end, and once more whenever one that asked us to step aside has gone.
+/// Follows until it is to end, and once more whenever one that asked us to step aside has gone. In `mode: snapshot` only
+/// revocations are left to be captured.
 async fn keep_following(session: &Session, until: Until, stop: watch::Receiver<bool>) -> Result<Ended> {
     let world = &session.world;
-    world.ears.tell(Event::Phase { name: "follow".into() });
+    let is_snapshot = world.plan.is_snapshot();
+    if is_snapshot && world.plan.revocations.is_empty() {
+        return Ok(Ended::Copied);
+    }
+    world.ears.tell(Event::Phase { name: if is_snapshot { "capture" } else { "follow" }.into() });
     loop {
-        world.start_following().await?;
+        if !is_snapshot {
+            world.start_following().await?;
+        }
         world.start_capturing().await?;
         let ended = follow(session, until, stop.clone()).await;
         // Stopped in any case: at a batch boundary, so that green's progress row is all there is to know.
@@ -190,7 +204,10 @@ async fn follow(session: &Session, until: Until, mut stop: watch::Receiver<bool>
     let mut kept = Instant::now();
     let mut goal = None;
     if until == Until::CaughtUp {
-        goal = Some(gates::current_lsn(world).await?);
+        goal = Some(match world.plan.is_snapshot() {
+            true => gates::written_lsn(world).await?,
+            false => gates::current_lsn(world).await?,
+        });
     }
     loop {
         tokio::select! {
@@ -208,14 +225,22 @@ async fn follow(session: &Session, until: Until, mut stop: watch::Receiver<bool>
         if let Some(command) = asked {
             return Ok(Ended::SteppedAside { command });
         }
-        if let Some(goal) = goal {
-            let follower = world.follower.lock().await;
-            let status = follower.as_ref().map(|follower| follower.status().borrow().clone());
-            if status.is_some_and(|status| {
-                status.durable >= goal && status.lag_bytes <= gates::lag_max_bytes(&world.plan)
-            }) {
-                return Ok(Ended::CaughtUp);
-            }
+        if let Some(goal) = goal
+            && has_come_to(world, goal).await
+        {
+            return Ok(Ended::CaughtUp);
         }
     }
+}
+
+/// Whether green has everything up to there; in `mode: snapshot`, whether every revocation up to there is captured.
+async fn has_come_to(world: &World, goal: Lsn) -> bool {
+    if world.plan.is_snapshot() {
+        let capture = world.capture.lock().await;
+        return capture.as_ref().is_some_and(|capture| capture.status().position >= goal);
+    }
+    let follower = world.follower.lock().await;
+    let status = follower.as_ref().map(|follower| follower.status().borrow().clone());
+    status
+        .is_some_and(|status| status.durable >= goal && status.lag_bytes <= gates::lag_max_bytes(&world.plan))
 }

@@ -9,8 +9,10 @@ use crate::revocation::{self, RevocationTotals};
 use crate::step::{
     StepId, blue_shape,
     copy_rows::{self, Copied},
+    count_lost::{self, Lost},
     fence_blue::{self, Fenced},
     resume_clients,
+    take_moment::{self, Moment},
 };
 use serde::Serialize;
 use std::time::Duration;
@@ -33,6 +35,10 @@ pub struct Report {
     pub tables: Vec<CopiedTable>,
     /// Changes of blue's tables since the copy began that were gone on with, each in words.
     pub accepted_ddl: Vec<String>,
+    /// In `mode: snapshot`, of which moment of blue green's copy is.
+    pub moment: Option<Moment>,
+    /// In `mode: snapshot`, what blue wrote after that moment and before the fence.
+    pub lost: Option<Lost>,
     /// The fence: where it stands in blue's WAL, and what it took.
     pub fence: Option<Fenced>,
     /// How long clients were held, from PAUSE to RESUME, in milliseconds.
@@ -111,6 +117,8 @@ pub async fn read(green: &Client, blue: Option<&Client>, plan: &Plan, pin: &Pin)
         copy: notes.get(&copy_rows::id()),
         tables: copied_tables(green, pin.attempt).await?,
         accepted_ddl: blue_shape::list_accepted(green, pin.attempt).await?,
+        moment: take_moment::read(green, pin.attempt).await?,
+        lost: count_lost::read(green, pin.attempt).await?,
         fence: notes.get(&fence_blue::id()),
         held_ms: held_ms(&notes, &resume_clients::id()),
         revocations,

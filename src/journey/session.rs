@@ -15,12 +15,17 @@ use crate::finding::{Finding, any_blocking};
 use crate::pg::{catalog, connect, conninfo::ConnInfo};
 use crate::plan::{OnDdl, Plan, Side, Throttle, load::SqlFile};
 use crate::route::{OnBehalfOf, Route};
-use crate::runbook::{Runbook, blue_green, tables};
+use crate::runbook::{
+    Runbook,
+    blue_green::{self, PlanSql},
+    tables,
+};
 use crate::step::{
     attempt::Attempt,
     fence_blue::gate_state,
     world::{Setting, World},
 };
+use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
@@ -40,10 +45,19 @@ pub enum Wish {
 pub struct Brief {
     /// What the operator wrote.
     pub plan: Plan,
-    /// Its SQL files.
+    /// The files of `schema.sql`.
     pub sql_files: Vec<SqlFile>,
+    /// The files of `schema.after_copy`.
+    pub after_copy: Vec<SqlFile>,
     /// The fingerprint that CI demands, if it does.
     pub fingerprint: Option<String>,
+}
+
+impl Brief {
+    /// The SQL by when it runs.
+    pub fn sql(&self) -> PlanSql<'_> {
+        PlanSql { schema: &self.sql_files, after_copy: &self.after_copy }
+    }
 }
 
 /// The right to act, and everything needed to do so.
@@ -118,7 +132,7 @@ impl Session {
             (None, Some(fresh)) => {
                 let number = pin::next_number(&client).await?;
                 let attempt = Attempt::new(&brief.plan.name, number);
-                let runbook = blue_green::build(&brief.plan, &fresh.blue_facts, &attempt, &brief.sql_files);
+                let runbook = blue_green::build(&brief.plan, &fresh.blue_facts, &attempt, brief.sql());
                 let pin = Pin {
                     attempt: number,
                     fingerprint: runbook.fingerprint(&brief.plan)?,
@@ -135,7 +149,7 @@ impl Session {
         pin.recognize(&seen_blue)?;
         pin.recognize(&seen_green)?;
         let attempt = Attempt::new(&brief.plan.name, pin.attempt);
-        let runbook = blue_green::build(&brief.plan, &pin.blue_facts, &attempt, &brief.sql_files);
+        let runbook = blue_green::build(&brief.plan, &pin.blue_facts, &attempt, brief.sql());
         compare_fingerprint(&brief, &runbook, &pin)?;
 
         let route = match &brief.plan.cutover.route {
@@ -150,6 +164,7 @@ impl Session {
         let world = World::open(Setting {
             throttle: throttle.subscribe(),
             tables: tables::replicated(&brief.plan, &pin.blue_facts),
+            joinings: tables::joinings(&brief.plan, &pin.blue_facts).into_iter().map(Arc::new).collect(),
             gate_tables: blue_green::gate_tables(&brief.plan, &pin.blue_facts),
             green_gate_tables: blue_green::green_gate_tables(&brief.plan, &pin.blue_facts),
             sequences: tables::sequences(&brief.plan, &pin.blue_facts),
@@ -274,7 +289,7 @@ async fn look_before_beginning(brief: &Brief, blue: &Client, green: &Client, ear
         blue_facts.shape = catalog::shape(blue, &parts).await?;
     }
     let attempt = Attempt::new(&brief.plan.name, first_free_number(green).await?);
-    let runbook = blue_green::build(&brief.plan, &blue_facts, &attempt, &brief.sql_files);
+    let runbook = blue_green::build(&brief.plan, &blue_facts, &attempt, brief.sql());
     demand(brief, &runbook.fingerprint(&brief.plan)?)?;
     Ok(Fresh { blue_facts, findings })
 }

@@ -6,10 +6,11 @@ use super::{
 };
 use crate::engine::{Record, journal, lease, pin::Pin};
 use crate::error::{Doing, Kind, Result};
-use crate::pg::{connect, lsn::Lsn};
+use crate::facts::TableWrites;
+use crate::pg::{connect, lsn::Lsn, name::TableName};
 use crate::plan::{MigrationKind, Plan, Side};
 use crate::runbook::{PhaseName, Runbook, blue_green};
-use crate::step::attempt::Attempt;
+use crate::step::{attempt::Attempt, take_moment};
 use serde::Serialize;
 
 /// Where a migration is.
@@ -25,7 +26,7 @@ pub struct Status {
     pub summary: String,
     /// What to type next.
     pub next: String,
-    /// The copy is done, and green follows within the lag that the plan's gates allow.
+    /// The copy is done, and green follows within the lag that the plan's gates allow; in `mode: snapshot`, the copy is done.
     pub caught_up: bool,
     /// Who is at work.
     pub holder: Option<String>,
@@ -35,6 +36,8 @@ pub struct Status {
     pub copy: Option<CopyStatus>,
     /// Following.
     pub follow: Option<FollowStatus>,
+    /// In `mode: snapshot`, of which moment green's copy is, once that is so.
+    pub moment: Option<MomentStatus>,
     /// Blue's gate; `None` when blue cannot be reached.
     pub blue_gate: Option<String>,
     /// Green's gate.
@@ -68,6 +71,22 @@ pub struct CopyStatus {
     pub throttled_by: Option<String>,
 }
 
+/// Of which moment of blue green's copy is.
+#[derive(Debug, Clone, Serialize)]
+pub struct MomentStatus {
+    /// Up to where green has everything.
+    pub lsn: Lsn,
+    /// When that was, by blue's clock.
+    pub at: jiff::Timestamp,
+    /// How long ago, in milliseconds; `None` when blue cannot be reached.
+    pub age_ms: Option<i64>,
+    /// What blue has written since, by its own counters: about what green does not have. Tables without any are left out;
+    /// `None` when blue cannot be reached.
+    pub written_since: Option<Vec<TableWrites>>,
+    /// Tables whose counters began anew since.
+    pub not_known: Vec<TableName>,
+}
+
 /// How far following is.
 #[derive(Debug, Clone, Serialize)]
 pub struct FollowStatus {
@@ -98,7 +117,7 @@ pub async fn read(brief: &Brief) -> Result<Status> {
         return Ok(Status::not_begun(plan, "migrate plan, then migrate replicate"));
     };
     let attempt = Attempt::new(&plan.name, pin.attempt);
-    let runbook = blue_green::build(plan, &pin.blue_facts, &attempt, &brief.sql_files);
+    let runbook = blue_green::build(plan, &pin.blue_facts, &attempt, brief.sql());
     let record = Record::replay(&journal::read(&green, pin.attempt).await?)?;
     let holder = lease::holder(&green).await?.filter(|holder| holder.alive);
     let blue = match connect::connect(&blue_info, "status").await {
@@ -115,16 +134,20 @@ pub async fn read(brief: &Brief) -> Result<Status> {
     };
     let (summary, next) = match taken_back {
         true => blue_alone::outlook(),
-        false => outlook(&runbook, &record, holder.is_some()),
+        false => outlook(plan, &runbook, &record, holder.is_some()),
     };
-    let follow = follow(&green, blue.as_ref(), &attempt).await?;
+    let moment = moment(&green, blue.as_ref(), pin.attempt).await?;
+    let follow = match moment {
+        Some(_) => None,
+        None => follow(&green, blue.as_ref(), &attempt).await?,
+    };
     let copied = record.is_done(runbook.phase(PhaseName::Replicate));
     let within = |follow: &FollowStatus| {
         follow.active == Some(true)
             && follow.lag_bytes.is_some_and(|lag_bytes| lag_bytes <= gates::lag_max_bytes(plan))
     };
     Ok(Status {
-        caught_up: copied && follow.as_ref().is_some_and(within),
+        caught_up: copied && (moment.is_some() || follow.as_ref().is_some_and(within)),
         plan: plan.name.clone(),
         attempt: Some(pin.attempt),
         fingerprint: Some(pin.fingerprint.clone()),
@@ -134,6 +157,7 @@ pub async fn read(brief: &Brief) -> Result<Status> {
         phases,
         copy: copy(&green, blue.as_ref(), &pin).await?,
         follow,
+        moment,
         blue_gate: match &blue {
             Some(blue) => gate(blue).await?,
             None => None,
@@ -156,6 +180,7 @@ impl Status {
             phases: Vec::new(),
             copy: None,
             follow: None,
+            moment: None,
             blue_gate: None,
             green_gate: None,
         }
@@ -170,7 +195,7 @@ fn phases(runbook: &Runbook, record: &Record) -> Vec<PhaseStatus> {
 }
 
 /// What it comes to, and what to type next.
-fn outlook(runbook: &Runbook, record: &Record, at_work: bool) -> (String, String) {
+fn outlook(plan: &Plan, runbook: &Runbook, record: &Record, at_work: bool) -> (String, String) {
     let done = |name| record.is_done(runbook.phase(name));
     let begun = |name| record.any_begun(runbook.phase(name));
     let (summary, next) = if done(PhaseName::Settle) && done(PhaseName::Switch) {
@@ -187,6 +212,17 @@ fn outlook(runbook: &Runbook, record: &Record, at_work: bool) -> (String, String
         )
     } else if begun(PhaseName::Switch) {
         ("the cutover is going on", "wait")
+    } else if plan.is_snapshot() && done(PhaseName::Prepare) && done(PhaseName::Replicate) {
+        match (plan.revocations.is_empty(), at_work) {
+            (true, _) => ("green has its copy; what blue writes is not carried", "migrate cutover"),
+            (false, true) => {
+                ("green has its copy; of what blue writes, revocations alone are captured", "migrate cutover")
+            }
+            (false, false) => (
+                "green has its copy, but nobody captures revocations: blue's WAL piles up",
+                "migrate replicate, or migrate cutover",
+            ),
+        }
     } else if done(PhaseName::Prepare) && done(PhaseName::Replicate) && at_work {
         ("green follows blue", "migrate cutover, when the lag is small")
     } else if done(PhaseName::Prepare) && done(PhaseName::Replicate) {
@@ -224,6 +260,32 @@ async fn copy(
         throttled_by,
     };
     Ok((status.tables > 0).then_some(status))
+}
+
+async fn moment(
+    green: &tokio_postgres::Client,
+    blue: Option<&tokio_postgres::Client>,
+    attempt: i32,
+) -> Result<Option<MomentStatus>> {
+    let Some(moment) = take_moment::read(green, attempt).await? else { return Ok(None) };
+    let mut status = MomentStatus {
+        lsn: moment.lsn,
+        at: moment.at,
+        age_ms: None,
+        written_since: None,
+        not_known: Vec::new(),
+    };
+    if let Some(blue) = blue {
+        let (written, not_known) = take_moment::written_since(blue, &moment).await?;
+        let now: jiff::Timestamp = blue
+            .query_one("select clock_timestamp()", &[])
+            .await
+            .doing(Kind::Server, || "cannot read blue's clock".into())?
+            .get(0);
+        status.age_ms = Some(now.as_millisecond() - moment.at.as_millisecond());
+        (status.written_since, status.not_known) = (Some(written), not_known);
+    }
+    Ok(Some(status))
 }
 
 async fn snapshot_age_ms(blue: &tokio_postgres::Client) -> Result<Option<i64>> {

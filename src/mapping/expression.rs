@@ -19,8 +19,8 @@ pub struct Unreadable {
 }
 
 /// What stands around the text when it is parsed: the line breaks keep a comment in it from reaching further.
-const BEFORE: &str = "select (\n";
-const AFTER: &str = "\n)";
+pub(super) const BEFORE: &str = "select (\n";
+pub(super) const AFTER: &str = "\n)";
 
 impl Expression {
     /// Reads a text as one expression.
@@ -33,21 +33,16 @@ impl Expression {
             return refuse("it is empty".into());
         }
         let sql = format!("{BEFORE}{text}{AFTER}");
-        let tree = parse::parse_one(&sql).map_err(|error| Unreadable { what: shown(text, &error) })?;
+        let tree =
+            parse::parse_one(&sql).map_err(|error| Unreadable { what: shown(text, &error, BEFORE.len()) })?;
         let Some(value) = only_value(&tree) else {
             return refuse("it is more than one expression".into());
         };
         if parse::has_star(&tree) {
             return refuse("it names all columns at once (`*`): name each that it needs".into());
         }
-        if let Some(word) = moment(&sql) {
-            return refuse(format!(
-                "'{word}' is the moment at which it is read, and would differ when it is applied again"
-            ));
-        }
-        let is_parameter = |token: &parse::Token| token.kind == node::Token::Param;
-        if parse::tokens(&sql).is_ok_and(|tokens| tokens.iter().any(is_parameter)) {
-            return refuse("it has a parameter (`$1`), and nothing would fill it".into());
+        if let Some(what) = never_the_same(&sql) {
+            return refuse(what);
         }
         let uses = parse::columns(&tree).into_iter().map(Ident::new).collect();
         let column = match value {
@@ -101,6 +96,19 @@ fn only_value(tree: &NodeEnum) -> Option<&NodeEnum> {
     (alone == plain && is_bare && !is_row).then_some(value)
 }
 
+/// What of a text cannot be evaluated again with the same result.
+pub(super) fn never_the_same(sql: &str) -> Option<String> {
+    if let Some(word) = moment(sql) {
+        return Some(format!(
+            "'{word}' is the moment at which it is read, and would differ when it is applied again"
+        ));
+    }
+    let is_parameter = |token: &parse::Token| token.kind == node::Token::Param;
+    parse::tokens(sql)
+        .is_ok_and(|tokens| tokens.iter().any(is_parameter))
+        .then(|| "it has a parameter (`$1`), and nothing would fill it".into())
+}
+
 /// A string that a date or time type reads as the moment of reading.
 fn moment(sql: &str) -> Option<&'static str> {
     const MOMENTS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
@@ -118,8 +126,8 @@ fn moment(sql: &str) -> Option<&'static str> {
 }
 
 /// The message, and the line it is in with a caret below.
-fn shown(text: &str, error: &SyntaxError) -> String {
-    let at = error.offset.map(|offset| offset.saturating_sub(BEFORE.len()).min(text.len()));
+pub(super) fn shown(text: &str, error: &SyntaxError, before: usize) -> String {
+    let at = error.offset.map(|offset| offset.saturating_sub(before).min(text.len()));
     let Some(at) = at.filter(|at| text.is_char_boundary(*at)) else { return error.message.clone() };
     let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
     let line = text[start..].lines().next().unwrap_or_default();

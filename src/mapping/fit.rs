@@ -63,7 +63,7 @@ pub struct Problem {
     pub help: String,
 }
 
-fn problem(field: impl Into<String>, what: impl Into<String>, help: impl Into<String>) -> Problem {
+pub(super) fn problem(field: impl Into<String>, what: impl Into<String>, help: impl Into<String>) -> Problem {
     Problem { field: field.into(), what: what.into(), help: help.into() }
 }
 

@@ -1,6 +1,7 @@
 //! A mapping in words, for the plan's output: what becomes of the columns, and whether it can be reversed.
 
 use super::expression::Expression;
+use super::join::Join;
 use super::wanted::{TableMap, TableMaps};
 use crate::pg::name::{Ident, TableName};
 
@@ -24,6 +25,23 @@ impl TableMaps {
             }
             lines.extend(map.story(blue, apart));
         }
+        lines
+    }
+}
+
+impl Join {
+    /// What becomes of the tables, a line each.
+    pub fn story(&self, green: &TableName) -> Vec<String> {
+        let tables: Vec<String> = self.from.keys().map(TableName::plain).collect();
+        let key: Vec<&str> = self.key.iter().map(Ident::as_str).collect();
+        let mut lines = vec![format!("{} → {}", tables.join(", "), green.plain())];
+        lines.push(format!("  joined by a query, one row for each {}", key.join(", ")));
+        for (table, source) in &self.from {
+            let keys: Vec<String> =
+                source.key.iter().map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+            lines.push(format!("  a row of {} concerns the one of {}", table.plain(), keys.join(", ")));
+        }
+        lines.push("  cannot be reversed: a row is put together from several tables by a query".to_owned());
         lines
     }
 }

@@ -36,7 +36,9 @@ pub struct TableMap {
 pub enum Merge {
     /// Side by side: each row of blue is one of green, and no two of them have one key there at the end of a transaction of blue. A TRUNCATE on blue must name all of the tables.
     Rows,
-    /// Joined: several rows of blue are one of green.
+    // Joined: several rows of blue are one of green. A query says how, in `replicate.join`; read here only to say so.
+    #[doc(hidden)]
+    #[schemars(skip)]
     Join,
 }
 

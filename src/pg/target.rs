@@ -1,8 +1,8 @@
 //! What a mapping must know of the table of green that it writes to.
 
 use super::name::{Ident, TableName};
-use crate::error::{Doing, Kind, Result};
-use crate::mapping::{GreenColumn, GreenTable};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::mapping::{Given, GreenColumn, GreenTable, Joined, Joining, as_error};
 use tokio_postgres::GenericClient;
 
 const COLUMNS: &str = include_str!("../../sql/facts/read_target.sql");
@@ -29,4 +29,43 @@ pub async fn read(green: &impl GenericClient, table: &TableName) -> Result<Green
         row.get::<_, Vec<String>>("columns").into_iter().map(Ident::new).collect()
     };
     Ok(GreenTable { columns: columns.iter().map(column).collect(), unique: keys.iter().map(key).collect() })
+}
+
+/// The columns that a query gives, without running it.
+///
+/// # Errors
+/// As green refuses it.
+pub async fn given(
+    green: &impl GenericClient,
+    query: &str,
+) -> std::result::Result<Vec<Given>, tokio_postgres::Error> {
+    let statement = green.prepare(query).await?;
+    let oids: Vec<u32> = statement.columns().iter().map(|column| column.type_().oid()).collect();
+    let named = green
+        .query_one(
+            "select array(select pg_catalog.format_type(oid, null) from unnest($1::oid[]) with ordinality as t (oid, at) order by at)",
+            &[&oids],
+        )
+        .await?;
+    let types: Vec<String> = named.get(0);
+    let given = |(column, type_name): (&tokio_postgres::Column, String)| Given {
+        name: Ident::new(column.name()),
+        type_name,
+    };
+    Ok(statement.columns().iter().zip(types).map(given).collect())
+}
+
+/// Holds a join against green as it is, its copies of blue's tables among it.
+///
+/// # Errors
+/// [`Kind::Gate`] when it does not fit, [`Kind::Server`].
+pub async fn join(green: &impl GenericClient, joining: &Joining) -> Result<Joined> {
+    let table = read(green, &joining.green).await?;
+    let look = joining
+        .look(&Joining::staged)
+        .ok_or_else(|| Error::new(Kind::Bug, "a join cannot be read any more"))?;
+    let given = given(green, &look)
+        .await
+        .doing(Kind::Server, || format!("green refuses the query of {}", joining.green.plain()))?;
+    joining.fit(&table, &given).map_err(|problems| as_error(&joining.green, &problems))
 }

@@ -1,6 +1,6 @@
 //! Fields of the plan whose part is not built yet. They are refused by name, never ignored.
 
-use super::{Plan, ReplicateMode, validate::Notes};
+use super::{Plan, validate::Notes};
 
 /// One blocking finding, code `NOT_YET`, for each field given whose part is not built. A field that gets its part
 /// loses its line here.
@@ -11,9 +11,6 @@ pub(super) fn not_yet(plan: &Plan, notes: &mut Notes) {
     };
     if plan.after.is_some() {
         refuse("after".into(), "make sure that the other plan is finished, and remove `after`");
-    }
-    if plan.replicate.mode == ReplicateMode::Snapshot {
-        refuse("replicate.mode".into(), "use `stream`, which loses nothing");
     }
     if let Some(window) = &plan.window {
         for (at, _) in window.adjust.iter().enumerate() {
@@ -59,7 +56,6 @@ mod tests {
     #[test]
     fn every_field_without_its_part_is_named() {
         let text = "version: 1\nname: a\nkind: blue_green\nafter: b\nblue: { url: b }\ngreen: { url: g }\n\
-            replicate: { mode: snapshot, map: { public.t: { to: public.u, merge: join } } }\n\
             window: { adjust: [ { name: n, apply: { command: [x] }, restore: { command: [y] } } ] }\n\
             cutover:\n  route: { pgbouncer: [ { admin: x, database: app, config: /c, to: host=g } ] }\n  \
             gates: [ { lag_max: 1MB }, { http: h, status: 200 }, { command: [x] } ]\n  reverse: { keep: 72h }\n  \
@@ -76,8 +72,6 @@ mod tests {
                 "plan: cutover.gates[2].command",
                 "plan: cutover.reverse",
                 "plan: cutover.soak",
-                "plan: replicate.map.public.t.merge",
-                "plan: replicate.mode",
                 "plan: window.adjust[0]",
             ]
         );

@@ -25,8 +25,10 @@ const SETTINGS: &[&str] = &["toml", "conf"];
 /// The SQL of a plan.
 #[derive(Debug, Default)]
 pub struct SqlSource {
-    /// In the order they run.
+    /// Those of `schema.sql`, in the order they run.
     pub files: Vec<SqlFile>,
+    /// Those of `schema.after_copy`, in the order they run.
+    pub after_copy: Vec<SqlFile>,
     /// What is to be known of how directories were read.
     pub findings: Vec<Finding>,
 }
@@ -39,41 +41,56 @@ pub struct SqlSource {
 /// [`directory::read`].
 pub fn load_sql(plan: &Plan, base_dir: &Path) -> Result<SqlSource> {
     let mut source = SqlSource::default();
-    for (at, pattern) in plan.schema.sql.iter().enumerate() {
-        let field = format!("schema.sql[{at}]");
-        let names = matches(base_dir, pattern).doing(Kind::Plan, || {
-            format!("`{field}`: cannot look for `{pattern}` in {}", base_dir.display())
-        })?;
-        if names.is_empty() {
-            return Err(Error::new(
-                Kind::Plan,
-                format!("`{field}`: nothing matches `{pattern}` in {}", base_dir.display()),
-            )
-            .hint("paths of a plan are relative to the plan's own directory"));
-        }
-        for name in names {
-            let path = base_dir.join(&name);
-            let mut files = if path.is_dir() {
-                let (files, findings) = load_directory(&path, &name, None)?.into_parts();
-                source.findings.extend(findings);
-                files
-            } else {
-                let bytes = load::read_bytes(&path, SQL_BYTES_MAX, "SQL file")?;
-                vec![SqlFile::new(name.clone(), encoding::text(&path.display().to_string(), bytes)?)]
-            };
-            if let Some(twice) =
-                files.iter().find(|file| source.files.iter().any(|other| other.name == file.name))
-            {
-                return Err(Error::new(
-                    Kind::Plan,
-                    format!("`{field}`: {} is already in the list", twice.name),
-                )
-                .hint("a file is run once; make the patterns of `schema.sql` not overlap"));
+    let lists = [("schema.sql", &plan.schema.sql), ("schema.after_copy", &plan.schema.after_copy)];
+    for (list, patterns) in lists {
+        let mut files = Vec::new();
+        for (at, pattern) in patterns.iter().enumerate() {
+            let field = format!("{list}[{at}]");
+            let (found, findings) = load_pattern(base_dir, &field, pattern)?;
+            source.findings.extend(findings);
+            for file in found {
+                if source.files.iter().chain(&files).any(|other| other.name == file.name) {
+                    return Err(Error::new(
+                        Kind::Plan,
+                        format!("`{field}`: {} is already in the list", file.name),
+                    )
+                    .hint(format!("a file is run once; make the patterns of `{list}` not overlap")));
+                }
+                files.push(file);
             }
-            source.files.append(&mut files);
+        }
+        match list {
+            "schema.sql" => source.files = files,
+            _ => source.after_copy = files,
         }
     }
     Ok(source)
+}
+
+/// The files of one pattern, and what is to be known of how directories were read.
+fn load_pattern(base_dir: &Path, field: &str, pattern: &str) -> Result<(Vec<SqlFile>, Vec<Finding>)> {
+    let names = matches(base_dir, pattern)
+        .doing(Kind::Plan, || format!("`{field}`: cannot look for `{pattern}` in {}", base_dir.display()))?;
+    if names.is_empty() {
+        return Err(Error::new(
+            Kind::Plan,
+            format!("`{field}`: nothing matches `{pattern}` in {}", base_dir.display()),
+        )
+        .hint("paths of a plan are relative to the plan's own directory"));
+    }
+    let (mut files, mut findings) = (Vec::new(), Vec::new());
+    for name in names {
+        let path = base_dir.join(&name);
+        if path.is_dir() {
+            let (of_directory, of_reading) = load_directory(&path, &name, None)?.into_parts();
+            files.extend(of_directory);
+            findings.extend(of_reading);
+        } else {
+            let bytes = load::read_bytes(&path, SQL_BYTES_MAX, "SQL file")?;
+            files.push(SqlFile::new(name.clone(), encoding::text(&path.display().to_string(), bytes)?));
+        }
+    }
+    Ok((files, findings))
 }
 
 /// Reads a directory of migrations; `name` stands for it in messages. With no `tool`, its shape says whose it is.

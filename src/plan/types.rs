@@ -6,7 +6,7 @@ mod revocation;
 mod secret;
 mod throttle;
 
-pub use crate::mapping::{Merge, TableMap, TableMaps};
+pub use crate::mapping::{Join, JoinSource, Merge, TableMap, TableMaps};
 pub use cutover::{Cutover, Gate, PgBouncer, Reverse, Route, RouteCommand, Soak, SoakFailure};
 pub use on_ddl::OnDdl;
 pub use revocation::{ChangeOp, ReplayEffect, ReplayUpdate, RevocationRule, RevocationWhen, SameTx};
@@ -66,6 +66,12 @@ impl Plan {
         plan.replicate.throttle = Throttle::default();
         plan
     }
+
+    /// Whether green stays as the copy made it, so that blue's later writes are lost but for revocations.
+    #[must_use]
+    pub fn is_snapshot(&self) -> bool {
+        self.kind == MigrationKind::BlueGreen && self.replicate.mode == ReplicateMode::Snapshot
+    }
 }
 
 /// The two kinds of migration.
@@ -110,6 +116,9 @@ pub struct SchemaSource {
     /// SQL files, in order, relative to the plan; `*` is expanded in name order, and a directory of migrations is read as the tool that owns it reads it. In place: what to run online. Blue-green: run on green before any row is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sql: Vec<String>,
+    /// `mode: snapshot` only: SQL files of the vendor, named as in `sql`, that run on green's copy, rows and all, before anybody uses it. Each file is one transaction, so a file that was cut short runs again from its beginning.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after_copy: Vec<String>,
     /// `views`: clients that know the tables as they were before `sql` find them so in a schema of views, `migrate_compat_NAME`, which they reach by `search_path`; `migrate finish` drops it.
     #[serde(default, skip_serializing_if = "Compat::is_none")]
     pub compat: Compat,
@@ -151,7 +160,7 @@ pub enum SchemaFrom {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Replicate {
-    /// `stream`: lossless. `snapshot`: only the copy; revocations alone are carried after it.
+    /// `stream`: lossless. `snapshot`: green is as blue was at the copy's moment, and then changed by `schema.after_copy`; what blue writes after that moment is lost, except what `revocations` carry.
     pub mode: ReplicateMode,
     /// Which tables. All of `public` by default.
     pub tables: TableSelection,
@@ -159,6 +168,10 @@ pub struct Replicate {
     /// Several tables of blue that are mapped `to` the same one say with `merge` how.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub map: BTreeMap<TableName, TableMaps>,
+    /// Tables of green each row of which is made of rows of several tables of blue, by a query. Green keeps a copy of those tables
+    /// beside (schema `migrate_stage_NAME`, dropped by `migrate finish`), follows it, and makes anew what a change concerns.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub join: BTreeMap<TableName, Join>,
     /// Streams of rows at a time; by default as many as this machine has cores, at least 2 and at most 8, and no more than `max_worker_processes` of a green on another machine (4 when that is its default of 8).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
@@ -185,6 +198,7 @@ impl Default for Replicate {
             mode: ReplicateMode::Stream,
             tables: TableSelection::default(),
             map: BTreeMap::new(),
+            join: BTreeMap::new(),
             workers: None,
             build_memory: None,
             chunks: Chunks::default(),
@@ -212,9 +226,15 @@ impl Replicate {
         merged
     }
 
+    /// The table of green that a table of blue is joined into.
+    pub fn joined_into(&self, blue: &TableName) -> Option<&TableName> {
+        self.join.iter().find(|(_, join)| join.from.contains_key(blue)).map(|(green, _)| green)
+    }
+
     /// The patterns as they are for green: what mapped tables are called there is taken in.
     pub fn tables_on_green(&self) -> TableSelection {
-        let targets: Vec<TableName> = self.maps().map(|(blue, map)| map.target(blue)).collect();
+        let mapped = self.maps().map(|(blue, map)| map.target(blue));
+        let targets: Vec<TableName> = mapped.chain(self.join.keys().cloned()).collect();
         let mut selection = self.tables.clone();
         selection.exclude.retain(|pattern| !targets.iter().any(|target| glob(pattern, &target.plain())));
         selection.include.extend(targets.iter().map(TableName::plain));
@@ -223,12 +243,14 @@ impl Replicate {
 
     /// Whether a table of green is written to, by its name there.
     pub fn writes(&self, green: &TableName) -> bool {
-        self.maps().any(|(blue, map)| map.target(blue) == *green) || self.writes_unmapped(green)
+        self.maps().any(|(blue, map)| map.target(blue) == *green)
+            || self.join.contains_key(green)
+            || self.writes_unmapped(green)
     }
 
     /// Whether a table is carried to one of its own name and shape.
     pub fn writes_unmapped(&self, table: &TableName) -> bool {
-        self.tables.selects(table) && !self.map.contains_key(table)
+        self.tables.selects(table) && !self.map.contains_key(table) && self.joined_into(table).is_none()
     }
 }
 
@@ -267,7 +289,7 @@ impl Chunks {
 pub enum ReplicateMode {
     /// Every write of blue is carried.
     Stream,
-    /// Only the copy; after it, revocations alone.
+    /// What blue had at one moment; of what it writes after that, revocations alone.
     Snapshot,
 }
 

@@ -1,8 +1,10 @@
 //! What contradicts itself in a plan, seen from the plan alone. Pure.
 
 mod cutover;
+mod joins;
 mod mapping;
 mod revocations;
+mod snapshot;
 mod throttle;
 
 use super::{
@@ -10,6 +12,7 @@ use super::{
 };
 use crate::finding::{Finding, Place, Severity};
 use cutover::cutover;
+use joins::joins;
 use mapping::mappings;
 use revocations::revocations;
 use serde::Serialize;
@@ -29,6 +32,8 @@ pub fn validate(plan: &Plan) -> Vec<Finding> {
     compat(plan, &mut notes);
     tables(&plan.replicate, &mut notes);
     mappings(&plan.replicate, &mut notes);
+    joins(&plan.replicate, &mut notes);
+    snapshot::snapshot(plan, &mut notes);
     throttle::throttle(&plan.replicate.throttle, &mut notes);
     revocations(&plan.revocations, &mut notes);
     cutover(&plan.cutover, &mut notes);
@@ -139,9 +144,10 @@ fn head(plan: &Plan, notes: &mut Notes) {
         }
         _ => {}
     }
-    for (at, pattern) in plan.schema.sql.iter().enumerate() {
-        if pattern.is_empty() {
-            notes.block("BAD_VALUE", format!("schema.sql[{at}]"), "the path is empty", "name a SQL file");
+    for (field, patterns) in [("sql", &plan.schema.sql), ("after_copy", &plan.schema.after_copy)] {
+        for (at, _) in patterns.iter().enumerate().filter(|(_, pattern)| pattern.is_empty()) {
+            let field = format!("schema.{field}[{at}]");
+            notes.block("BAD_VALUE", field, "the path is empty", "name a SQL file");
         }
     }
     if plan.schema.brownout_max.is_some_and(|max| max.0.is_zero()) {

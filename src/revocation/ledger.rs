@@ -14,6 +14,8 @@ const READ_SLOT: &str = include_str!("../../sql/revocation/read_slot.sql");
 const RECORD_END: &str = include_str!("../../sql/revocation/record_end.sql");
 const PARK_MESSAGE: &str = include_str!("../../sql/revocation/park_message.sql");
 const READ_GATE: &str = include_str!("../../sql/revocation/read_gate.sql");
+const PASS_GATE: &str = include_str!("../../sql/gate/pass_own.sql");
+const CLOSE_GATE: &str = include_str!("../../sql/gate/close_own.sql");
 const LIST_ACCOUNTS: &str = include_str!("../../sql/revocation/list_accounts.sql");
 
 /// A capture's position, and its count of distinct messages up to there.
@@ -204,6 +206,27 @@ pub async fn opened_by(transaction: &Transaction<'_>) -> Result<Option<String>> 
             .hint("migrate.gate on green needs its row; `migrate replicate` makes it.")
     })?;
     row.try_get("opened_by").doing(Kind::Server, what)
+}
+
+/// Lets this transaction past green's closed gate, and nobody else: it must be closed again before the commit.
+///
+/// # Errors
+/// [`Kind::Server`].
+pub async fn pass_gate(transaction: &Transaction<'_>) -> Result<()> {
+    let what = || "cannot get past green's gate".into();
+    transaction.execute(PASS_GATE, &[]).await.doing(Kind::Server, what)?;
+    Ok(())
+}
+
+/// Closes green's gate again, in the transaction that [`pass_gate`] let through; what it deferred to its commit happens now.
+///
+/// # Errors
+/// [`Kind::Server`], also for rows that a deferred constraint does not take.
+pub async fn close_gate(transaction: &Transaction<'_>) -> Result<()> {
+    let what = || "cannot close green's gate again".into();
+    transaction.batch_execute("set constraints all immediate").await.doing(Kind::Server, what)?;
+    transaction.execute(CLOSE_GATE, &[]).await.doing(Kind::Server, what)?;
+    Ok(())
 }
 
 /// What an attempt's books say.

@@ -22,4 +22,4 @@ pub mod transaction;
 pub use capture::{Capture, CaptureEnd, CaptureSpec, CaptureStatus};
 pub use outcome::{RevocationTotals, StillValid, still_valid, totals};
 pub use prove::prove_rules;
-pub use replay::{Carried, EffectSession, ReplayEnd, ReplaySpec, replay};
+pub use replay::{Carried, EffectSession, Extent, ReplayEnd, ReplaySpec, replay};

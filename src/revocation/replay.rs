@@ -55,6 +55,8 @@ pub struct ReplaySpec {
     pub rules: Vec<RevocationRule>,
     /// What the effects' session is.
     pub session: EffectSession,
+    /// When it is at its end.
+    pub extent: Extent,
     /// What green has without the replay.
     pub carried: Carried,
 }
@@ -70,8 +72,21 @@ impl ReplaySpec {
 pub enum EffectSession {
     /// `session_replication_role = replica`: gets past green's closed gate. Triggers and cascades do not run either.
     PastTheGate,
+    /// An ordinary one, which green's closed gate lets pass, since each transaction opens it for itself alone: cascades run.
+    ThroughTheGate,
     /// An ordinary one, for an open green: cascades run.
     Ordinary,
+}
+
+/// How far a replay goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Until the queue has nothing more just now. Nothing is proved; it makes what is left for later less.
+    Backlog,
+    /// Until the books agree. Repetitions may be left in the queue. Only after the capture's END.
+    Books,
+    /// Until the books agree and the queue is empty.
+    Whole,
 }
 
 /// What green has of blue without the replay.
@@ -84,7 +99,7 @@ pub enum Carried {
     },
     /// `snapshot` mode: the copy.
     Copy {
-        /// The position of the copy's snapshot.
+        /// The copy's moment: what committed before it is on green.
         consistent_point: Lsn,
     },
 }
@@ -125,7 +140,7 @@ pub struct ReplayEnd {
     pub already_effective: u64,
 }
 
-/// Works the queue off until every producer's END is processed and the books agree.
+/// Works the queue off, as far as its extent says: usually until every producer's END is processed and the books agree.
 ///
 /// A crash anywhere leaves a ledger row for exactly the effects that are committed; the broker delivers the rest
 /// again.
@@ -163,6 +178,9 @@ impl Replayer {
         let mut quiet_since = Instant::now();
         let mut was_empty = false;
         loop {
+            if self.spec.extent == Extent::Books && self.has_settled(&applier).await? {
+                return self.end(&applier, reader).await;
+            }
             let batch = reader.next_batch(PATIENCE).await?;
             if !batch.is_empty() {
                 self.work_off(&mut applier, &reader, batch).await?;
@@ -174,13 +192,11 @@ impl Replayer {
             if !is_empty {
                 continue;
             }
+            if self.spec.extent == Extent::Backlog {
+                return self.end(&applier, reader).await;
+            }
             match ledger::accounts(applier.green(), self.spec.attempt).await? {
-                Accounts::Settled => {
-                    nothing_parked(&applier).await?;
-                    let end = applier.end().await?;
-                    reader.close().await;
-                    return Ok(end);
-                }
+                Accounts::Settled => return self.end(&applier, reader).await,
                 Accounts::Waiting(why) => tracing::debug!(%why, "replay of revocations waits"),
                 Accounts::Mismatch(why) if quiet_since.elapsed() >= QUIET => {
                     nothing_parked(&applier).await?;
@@ -189,6 +205,17 @@ impl Replayer {
                 Accounts::Mismatch(_) => {}
             }
         }
+    }
+
+    async fn has_settled(&self, applier: &Applier) -> Result<bool> {
+        Ok(ledger::accounts(applier.green(), self.spec.attempt).await? == Accounts::Settled)
+    }
+
+    async fn end(&self, applier: &Applier, reader: Reader) -> Result<ReplayEnd> {
+        nothing_parked(applier).await?;
+        let end = applier.end().await?;
+        reader.close().await;
+        Ok(end)
     }
 
     async fn work_off(&mut self, applier: &mut Applier, reader: &Reader, batch: Vec<Arrived>) -> Result<()> {

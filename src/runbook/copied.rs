@@ -70,7 +70,10 @@ pub fn list(plan: &Plan, blue: &ServerFacts, own_cores: usize, green: Machine) -
     let facts: Vec<(&Table, Becomes, bool)> = replicated
         .chunk_by(|one, next| one.blue == next.blue)
         .filter_map(|parts| {
-            let greens: Vec<TableName> = parts.iter().map(|part| part.green.clone()).collect();
+            let greens: Vec<TableName> = match plan.replicate.joined_into(&parts[0].blue) {
+                Some(joined) => vec![joined.clone()],
+                None => parts.iter().map(|part| part.green.clone()).collect(),
+            };
             let becomes =
                 Becomes { is_merged: greens.iter().any(|green| merged.contains_key(green)), greens };
             Some((blue.table(&parts[0].blue)?, becomes, parts[0].mapping.is_some()))

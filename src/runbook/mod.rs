@@ -6,6 +6,7 @@
 pub mod blue_green;
 pub mod copied;
 pub mod in_place;
+pub mod lost_writes;
 pub mod tables;
 
 use crate::error::{Doing, Kind, Result};

@@ -1,6 +1,6 @@
 //! Arm the gate: the trigger through which every writer of a table passes.
 
-use super::{Notes, Standing, Step, StepId, world::World};
+use super::{Notes, Standing, Step, StepId, run_after_copy, world::World};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::name::TableName;
 use crate::plan::Side;
@@ -32,10 +32,7 @@ const LOCK_TIMEOUT: &str = "500ms";
 
 impl ArmGate {
     fn create(&self, table: &TableName) -> String {
-        let create = format!(
-            "create or replace trigger migrate_gate before insert or update or delete or truncate on {table} \
-             for each statement execute function migrate.gate_check()"
-        );
+        let create = create_trigger(table);
         match self.side {
             Side::Blue => format!("{create}; alter table only {table} enable always trigger migrate_gate"),
             Side::Green => create,
@@ -46,9 +43,15 @@ impl ArmGate {
         format!("drop trigger if exists migrate_gate on {table}")
     }
 
-    async fn on_each(&self, world: &World, doing: &str, sql: impl Fn(&TableName) -> String) -> Result<()> {
+    async fn on_each(
+        &self,
+        world: &World,
+        doing: &str,
+        tables: &[TableName],
+        sql: impl Fn(&TableName) -> String,
+    ) -> Result<()> {
         let mut client = world.client(self.side).await?;
-        for table in &self.tables {
+        for table in tables {
             let mut tried = 0;
             loop {
                 tried += 1;
@@ -87,6 +90,34 @@ impl ArmGate {
         }
         Ok(())
     }
+}
+
+/// Puts the gate's trigger on a table, for ordinary sessions.
+pub(super) fn create_trigger(table: &TableName) -> String {
+    format!(
+        "create or replace trigger migrate_gate before insert or update or delete or truncate on {table} \
+         for each statement execute function migrate.gate_check()"
+    )
+}
+
+/// Every table of a side that has the gate's trigger, under its name of now.
+pub(super) async fn list_armed<C: GenericClient>(client: &C) -> Result<Vec<TableName>> {
+    let rows = client
+        .query(include_str!("../../sql/gate/list_armed.sql"), &[])
+        .await
+        .doing(Kind::Server, || "cannot list the tables with the gate".into())?;
+    Ok(rows.iter().map(|row| TableName::new(row.get::<_, String>(0), row.get::<_, String>(1))).collect())
+}
+
+/// How many of these tables exist.
+async fn count_there<C: GenericClient>(client: &C, tables: &[TableName]) -> Result<usize> {
+    let names: Vec<String> = tables.iter().map(TableName::to_string).collect();
+    let there: i64 = client
+        .query_one(include_str!("../../sql/gate/count_there.sql"), &[&names])
+        .await
+        .doing(Kind::Server, || "cannot look for the tables with the gate".into())?
+        .get(0);
+    Ok(usize::try_from(there).unwrap_or_default())
 }
 
 /// How many of these tables have the gate's trigger, enabled as [`ArmGate`] does it on that side and unchanged.
@@ -146,16 +177,26 @@ impl Step<World> for ArmGate {
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
         let client = world.client(self.side).await?;
         let armed = count_armed(&*client, self.side, &self.tables).await?;
-        let is_whole = armed == self.tables.len() && armed > 0;
+        let is_whole = if self.side == Side::Green && run_after_copy::has_run(&client).await? {
+            // The vendor's SQL may have dropped or renamed some; those that it made have the gate from it.
+            armed == count_there(&*client, &self.tables).await?
+        } else {
+            armed == self.tables.len() && armed > 0
+        };
         Ok(if is_whole { Standing::Present } else { Standing::Absent })
     }
 
     async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
-        self.on_each(world, "arm the gate", |table| self.create(table)).await?;
+        self.on_each(world, "arm the gate", &self.tables, |table| self.create(table)).await?;
         Ok(None)
     }
 
     async fn undo(&self, world: &World, _: &Notes) -> Result<()> {
-        self.on_each(world, "disarm the gate", Self::drop).await
+        let tables = match self.side {
+            Side::Blue => self.tables.clone(),
+            // With those that the vendor's SQL has made or renamed.
+            Side::Green => list_armed(&*world.client(Side::Green).await?).await?,
+        };
+        self.on_each(world, "disarm the gate", &tables, Self::drop).await
     }
 }

@@ -48,7 +48,7 @@ pub async fn look(world: &World) -> Result<ShapeSeen> {
     let unmapped: Vec<_> = world
         .gate_tables
         .iter()
-        .filter(|table| !world.plan.replicate.map.contains_key(table))
+        .filter(|table| world.plan.replicate.writes_unmapped(table))
         .cloned()
         .collect();
     let green = catalog::shape(&*world.client(Side::Green).await?, &unmapped).await?;

@@ -1,6 +1,7 @@
 //! Compare, inside the fence, the rows that were changed last: where a fault of the follower would show first.
 
 use super::{
+    compare_joined,
     compare_mapped::{self, RowsOfGreen},
     world::{ReplicatedTable, World},
 };
@@ -59,6 +60,9 @@ pub async fn compare(world: &World) -> Result<usize> {
             }
         }
     }
+    let mut by_source: BTreeMap<&TableName, Vec<Vec<String>>> = BTreeMap::new();
+    dirty.iter().for_each(|key| by_source.entry(&key.table).or_default().push(key.key.clone()));
+    compared += compare_joined::compare(world, &green, &by_source).await?;
     if left_out > 0 {
         world.ears.tell(Event::Warning {
             text: format!(

@@ -32,8 +32,16 @@ use tokio_postgres::{Client, error::SqlState};
 ///
 /// # Source
 /// Measured against the alternatives in the hazard list: read-only flags and `sent - replay = 0` lost writes.
-#[derive(Debug, Clone)]
-pub struct FenceBlue;
+///
+/// In `mode: snapshot` green does not follow: the marker only makes sure that all of blue's log up to the fence is written
+/// down, for the revocations' capture to reach it, and there are no keys to compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FenceBlue {
+    /// Green has all that was written before.
+    Drained,
+    /// Green stays at the copy's moment.
+    AtMoment,
+}
 
 /// What the fence writes down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,6 +54,9 @@ pub struct Fenced {
     pub drain_ms: u64,
     /// Sequences carried.
     pub sequences: usize,
+    /// Sequences of blue that green does not have any more, after the vendor's SQL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sequences_left_out: Vec<String>,
     /// Keys compared.
     pub keys_compared: usize,
 }
@@ -73,14 +84,23 @@ impl Step<World> for FenceBlue {
     }
 
     fn title(&self) -> String {
-        "Refuse writes on blue once green has all of them".into()
+        match self {
+            FenceBlue::Drained => "Refuse writes on blue once green has all of them".into(),
+            FenceBlue::AtMoment => "Refuse writes on blue; green stays at the copy's moment".into(),
+        }
     }
 
     fn shows(&self) -> Vec<String> {
+        let on_green = match self {
+            FenceBlue::Drained => {
+                "green: wait for the marker; setval for every sequence; compare the keys changed last"
+            }
+            FenceBlue::AtMoment => "green: setval for every sequence that is there by its name",
+        };
         vec![
             "blue: begin; select pg_advisory_xact_lock(7747001)".into(),
             "blue, another session: select pg_logical_emit_message(true, 'migrate', <marker>)".into(),
-            "green: wait for the marker; setval for every sequence; compare the keys changed last".into(),
+            on_green.into(),
             "blue: update migrate.gate set closed = true, state = 'FENCED'; commit".into(),
         ]
     }
@@ -105,7 +125,14 @@ impl Step<World> for FenceBlue {
     async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
         let fence = connect::connect(&world.blue_info, "fence").await?;
         match self.fence(world, &fence).await {
-            Ok(fenced) => Ok(Some(serde_json::json!(fenced))),
+            Ok(fenced) => {
+                for sequence in &fenced.sequences_left_out {
+                    world.warn(format!(
+                        "green has no sequence {sequence} any more, so its position is not carried"
+                    ));
+                }
+                Ok(Some(serde_json::json!(fenced)))
+            }
             Err(error) => {
                 // Writers wait for this lock: give it up at once rather than when the server notices that we left.
                 let rollback = tokio::time::timeout(Duration::from_secs(1), fence.batch_execute("rollback"));
@@ -144,12 +171,18 @@ impl FenceBlue {
         let marker = format!("{}/{:016x}", world.attempt.slot(), rand::random::<u64>());
         emit_marker(world, &marker).await?;
         failpoint::hit("fence:marked");
-        let lsn = wait_for_marker(world, &marker).await?;
+        let lsn = match self {
+            FenceBlue::Drained => wait_for_marker(world, &marker).await?,
+            FenceBlue::AtMoment => written_lsn(&*world.client(Side::Blue).await?).await?,
+        };
         let drain_ms = millis(began) - lock_ms;
         failpoint::hit("fence:drained");
 
-        let sequences = sequences::carry(world).await?;
-        let keys_compared = compare_keys::compare(world).await?;
+        let carried = sequences::carry(world).await?;
+        let keys_compared = match self {
+            FenceBlue::Drained => compare_keys::compare(world).await?,
+            FenceBlue::AtMoment => 0,
+        };
         world.pause_budget("close blue's gate")?;
         failpoint::hit("fence:compared");
 
@@ -159,7 +192,8 @@ impl FenceBlue {
             .doing(Kind::Deadline, || "cannot close blue's gate".into())?;
         commit(world, fence).await?;
         failpoint::hit("fence:committed");
-        Ok(Fenced { lsn, lock_ms, drain_ms, sequences, keys_compared })
+        let sequences_left_out = carried.left_out;
+        Ok(Fenced { lsn, lock_ms, drain_ms, sequences: carried.count, sequences_left_out, keys_compared })
     }
 }
 
@@ -236,12 +270,14 @@ pub fn shape_changed() -> Error {
 
 /// Writes the marker in a transaction of its own on another session, durably.
 async fn emit_marker(world: &World, marker: &str) -> Result<()> {
-    let client = world.client(Side::Blue).await?;
-    client
-        .execute("select pg_logical_emit_message(true, 'migrate', $1::text)", &[&marker])
+    let doing = || "cannot write the marker on blue".to_owned();
+    let mut client = world.client(Side::Blue).await?;
+    let tx = client.transaction().await.doing(Kind::Deadline, doing)?;
+    tx.batch_execute("set local synchronous_commit = on").await.doing(Kind::Deadline, doing)?;
+    tx.execute("select pg_logical_emit_message(true, 'migrate', $1::text)", &[&marker])
         .await
-        .doing(Kind::Deadline, || "cannot write the marker on blue".into())?;
-    Ok(())
+        .doing(Kind::Deadline, doing)?;
+    tx.commit().await.doing(Kind::Deadline, doing)
 }
 
 async fn wait_for_marker(world: &World, marker: &str) -> Result<Lsn> {
@@ -284,6 +320,19 @@ pub async fn fenced_at<C: tokio_postgres::GenericClient>(client: &C) -> Result<L
         Error::new(Kind::Stopped, "blue is not fenced, so nobody knows up to where revocations count")
             .hint("somebody changed migrate.gate on blue; `migrate report` says what was done")
     })?;
+    text.parse().map_err(|error: String| Error::new(Kind::Bug, error))
+}
+
+/// The end of what blue has written down.
+///
+/// # Errors
+/// [`Kind::Server`].
+pub async fn written_lsn<C: tokio_postgres::GenericClient>(blue: &C) -> Result<Lsn> {
+    let text: String = blue
+        .query_one("select pg_current_wal_flush_lsn()::text", &[])
+        .await
+        .doing(Kind::Server, || "cannot ask blue for its WAL position".into())?
+        .get(0);
     text.parse().map_err(|error: String| Error::new(Kind::Bug, error))
 }
 

@@ -62,8 +62,8 @@ impl Step<World> for ProveKeys {
 }
 
 /// Returns when green has all that blue has committed until now.
-async fn follow_past_now(world: &World) -> Result<()> {
-    let marker = format!("copied {} {}", world.attempt.number, world.epoch);
+pub(super) async fn follow_past_now(world: &World) -> Result<()> {
+    let marker = format!("copied {} {} {:08x}", world.attempt.number, world.epoch, rand::random::<u32>());
     world
         .client(Side::Blue)
         .await?

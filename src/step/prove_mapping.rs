@@ -1,6 +1,6 @@
 //! Prove the mappings: green itself says whether it takes them, before any row is there.
 
-use super::{Notes, Standing, Step, StepId, mark, prove_rows::Lookers, world::World};
+use super::{Notes, Standing, Step, StepId, mark, prove_join, prove_rows::Lookers, world::World};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::Event;
 use crate::finding::Severity;
@@ -70,6 +70,12 @@ impl Step<World> for ProveMapping {
                     return Err(as_error(&parts[0].blue.name, &problems));
                 }
             }
+            for joining in &world.joinings {
+                let problems = prove_join::prove(&green, joining).await?;
+                if !problems.is_empty() {
+                    return Err(as_error(&joining.green, &problems));
+                }
+            }
             let missing = missing_sequences(&green, world).await?;
             if !missing.is_empty() {
                 let what = format!("green has no sequence {}, whose position is carried", missing.join(", "));
@@ -102,6 +108,12 @@ async fn lost(green: &Client, parts: &[Arc<Mapping>]) -> Result<Vec<Problem>> {
 
 /// Holds blue's rows against green's rules while green still has them; gives what was found, a line each.
 async fn prove_rows(world: &World, mappings: &[Arc<Mapping>]) -> Result<Vec<String>> {
+    for joining in &world.joinings {
+        world.note(format!(
+            "{}: its rows come of a join, and are not held against green's rules before the copy",
+            joining.green.plain()
+        ));
+    }
     let lookers = Lookers::open(world.info(Side::Blue), world.info(Side::Green)).await?;
     let findings = lookers.prove_each(mappings).await?;
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
@@ -218,14 +230,19 @@ async fn look_into(green: &Client, part: &Part) -> Result<Vec<Problem>> {
         Ok(rows) => rows,
         Err(error) => return Ok(vec![refused(part, &error)]),
     };
+    Ok(moving(&part.field, &rows))
+}
+
+/// What is called that may give another value, as problems of a field.
+pub(super) fn moving(field: &str, calls: &[tokio_postgres::Row]) -> Vec<Problem> {
     let problem = |row: &tokio_postgres::Row| {
         Problem {
-        field: part.field.clone(),
+        field: field.to_owned(),
         what: format!("`{}` {}", row.get::<_, &str>("name"), row.get::<_, &str>("why")),
         help: "use only what gives the same value for the same row at any time: what is applied again after a crash must not differ".into(),
     }
     };
-    Ok(rows.iter().map(problem).collect())
+    calls.iter().map(problem).collect()
 }
 
 fn refused(part: &Part, error: &tokio_postgres::Error) -> Problem {

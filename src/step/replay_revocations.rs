@@ -1,9 +1,9 @@
-//! Replay: the second proof that no revoked token lives on green.
+//! Replay: the second proof that no revoked token lives on green; in `mode: snapshot`, the only one.
 
-use super::{Notes, Standing, Step, StepId, fence_blue, mark, world::World};
+use super::{Notes, Standing, Step, StepId, fence_blue, mark, take_moment, world::World};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Side;
-use crate::revocation::{self, Carried, EffectSession, ReplaySpec};
+use crate::revocation::{self, Carried, EffectSession, Extent, ReplayEnd, ReplaySpec};
 use async_trait::async_trait;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -12,23 +12,37 @@ use tokio::time::Instant;
 /// Publishes what was captured up to the fence and its END, replays the queue into green, and asks each rule's `valid`
 /// query whether anything revoked still is valid.
 ///
-/// In `stream` mode green had every revocation before it opened, so this confirms rather than acts.
-///
 /// # Crash
 /// Every message is applied in one transaction with its ledger row and acknowledged after; doing it again finds what
-/// is left.
-#[derive(Debug, Clone)]
-pub struct ReplayRevocations;
-
-const MARK: &str = "revocations replayed";
+/// is left. What took effect stays when this is taken back: it was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplayRevocations {
+    /// `mode: snapshot`: inside the pause, before green is opened. What was queued before the pause is done already.
+    BeforeOpening,
+    /// While clients are served. In `stream` mode green had every revocation before it opened, so this confirms rather than
+    /// acts; in `mode: snapshot` it finds everything done.
+    OnceServed,
+}
 
 /// For publishing what is left, and for working the queue off: clients are served meanwhile.
 const DEADLINE: Duration = Duration::from_secs(600);
 
+impl ReplayRevocations {
+    fn mark(self) -> &'static str {
+        match self {
+            ReplayRevocations::BeforeOpening => "revocations replayed before the opening",
+            ReplayRevocations::OnceServed => "revocations replayed",
+        }
+    }
+}
+
 #[async_trait]
 impl Step<World> for ReplayRevocations {
     fn id(&self) -> StepId {
-        StepId::new("settle/replay-revocations")
+        StepId::new(match self {
+            ReplayRevocations::BeforeOpening => "switch/replay-revocations",
+            ReplayRevocations::OnceServed => "settle/replay-revocations",
+        })
     }
 
     fn title(&self) -> String {
@@ -44,39 +58,42 @@ impl Step<World> for ReplayRevocations {
     }
 
     fn deadline(&self) -> String {
-        format!("{} s", DEADLINE.as_secs())
+        match self {
+            ReplayRevocations::BeforeOpening => "what is left of cutover.pause_max".into(),
+            ReplayRevocations::OnceServed => format!("{} s", DEADLINE.as_secs()),
+        }
     }
 
     async fn check(&self, world: &World, _: &Notes) -> Result<Standing> {
-        Ok(if mark::is_set(world, MARK).await? { Standing::Present } else { Standing::Absent })
+        Ok(if mark::is_set(world, self.mark()).await? { Standing::Present } else { Standing::Absent })
     }
 
     async fn apply(&self, world: &World, _: &Notes) -> Result<Option<serde_json::Value>> {
-        let Some(captured) = world.capture_spec()? else { return Ok(None) };
+        let deadline = Instant::now()
+            + match self {
+                ReplayRevocations::BeforeOpening => {
+                    world.pause_budget("make revocations effective on green")?
+                }
+                ReplayRevocations::OnceServed => DEADLINE,
+            };
         let fenced_at = fence_blue::fenced_at(&*world.client(Side::Blue).await?).await?;
-        let deadline = Instant::now() + DEADLINE;
         {
             let capture = world.capture.lock().await;
             let capture = capture.as_ref().ok_or_else(|| Error::new(Kind::Bug, "no capture runs"))?;
             capture.finish_at(fenced_at, deadline).await?;
         }
-        // The drain inside the fence made green have everything up to there; the sender must outlive the replay.
-        let (_drained, applied) = watch::channel(fenced_at);
-        let spec = ReplaySpec {
-            blue: captured.blue,
-            green: captured.green,
-            broker: captured.broker,
-            seal: captured.seal,
-            plan: captured.plan,
-            attempt: captured.attempt,
-            epoch: captured.epoch,
-            rules: captured.rules,
-            session: EffectSession::Ordinary,
-            carried: Carried::Stream { applied },
+        let carried = match world.plan.is_snapshot() {
+            true => Carried::Copy { consistent_point: moment(world).await? },
+            // The drain inside the fence made green have everything up to there; what is sent outlives its sender.
+            false => Carried::Stream { applied: watch::channel(fenced_at).1 },
         };
-        let ended = revocation::replay(spec, deadline, world.ears.clone()).await?;
+        let (session, extent) = match self {
+            ReplayRevocations::BeforeOpening => (EffectSession::ThroughTheGate, Extent::Books),
+            ReplayRevocations::OnceServed => (EffectSession::Ordinary, Extent::Whole),
+        };
+        let ended = replay(world, session, extent, carried, deadline).await?;
         refuse_still_valid(world).await?;
-        mark::set(world, MARK).await?;
+        mark::set(world, self.mark()).await?;
         Ok(Some(serde_json::json!({
             "replayed": ended.replayed,
             "already_effective": ended.already_effective,
@@ -84,8 +101,50 @@ impl Step<World> for ReplayRevocations {
     }
 
     async fn undo(&self, world: &World, _: &Notes) -> Result<()> {
-        mark::clear(world, MARK).await
+        mark::clear(world, self.mark()).await
     }
+}
+
+/// Makes effective on green, while clients go on, what is in the queue by now: the less is left for the pause.
+///
+/// # Errors
+/// [`Kind::Deadline`] when the queue does not come to an end in time; as [`revocation::replay`].
+pub async fn work_off_backlog(world: &World, within: Duration) -> Result<ReplayEnd> {
+    let carried = Carried::Copy { consistent_point: moment(world).await? };
+    let deadline = Instant::now() + within;
+    replay(world, EffectSession::ThroughTheGate, Extent::Backlog, carried, deadline).await
+}
+
+async fn moment(world: &World) -> Result<crate::pg::lsn::Lsn> {
+    let moment = take_moment::read(&*world.client(Side::Green).await?, world.attempt.number).await?;
+    let moment =
+        moment.ok_or_else(|| Error::new(Kind::Bug, "green does not know of which moment its copy is"))?;
+    Ok(moment.lsn)
+}
+
+async fn replay(
+    world: &World,
+    session: EffectSession,
+    extent: Extent,
+    carried: Carried,
+    deadline: Instant,
+) -> Result<ReplayEnd> {
+    let captured =
+        world.capture_spec()?.ok_or_else(|| Error::new(Kind::Bug, "the plan has no revocation rules"))?;
+    let spec = ReplaySpec {
+        blue: captured.blue,
+        green: captured.green,
+        broker: captured.broker,
+        seal: captured.seal,
+        plan: captured.plan,
+        attempt: captured.attempt,
+        epoch: captured.epoch,
+        rules: captured.rules,
+        session,
+        extent,
+        carried,
+    };
+    revocation::replay(spec, deadline, world.ears.clone()).await
 }
 
 /// Whoever lost access must not have it on green.

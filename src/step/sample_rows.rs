@@ -1,8 +1,11 @@
 //! A few rows of a mapped table, before and after. They hold values as they are, so they are read only on request.
 
 use crate::error::{Doing, Error, Kind, Result};
-use crate::mapping::{Fitted, Mapping, as_error};
-use crate::pg::{name::TableName, target};
+use crate::mapping::{Fitted, Joining, Mapping, Staged, as_error};
+use crate::pg::{
+    name::{Ident, TableName},
+    target,
+};
 use serde::Serialize;
 use std::time::Duration;
 use tokio_postgres::{Client, types::ToSql};
@@ -17,6 +20,9 @@ pub struct Sample {
     pub blue: TableName,
     /// On green.
     pub green: TableName,
+    /// Of a joined table: the tables of blue that its query reads. Rows come of the query as blue itself evaluates it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub joined_from: Vec<TableName>,
     /// Green has no such table yet, so that nothing is known of its types and of columns that it fills by itself.
     pub is_supposed: bool,
     /// The columns of blue that the map reads.
@@ -64,11 +70,60 @@ async fn read(blue: &Client, green: &Client, mapping: &Mapping, rows: u32) -> Re
     Ok(Sample {
         blue: fitted.blue.clone(),
         green: fitted.green.clone(),
+        joined_from: Vec::new(),
         is_supposed,
         columns_before: fitted.sources.iter().map(|source| source.name.as_str().to_owned()).collect(),
         columns_after: fitted.outputs.iter().map(|output| output.name.as_str().to_owned()).collect(),
         rows: before.into_iter().zip(after).map(pair).collect(),
     })
+}
+
+/// Runs a join's query on blue, for up to `rows` of its rows; each comes with its key. Nothing is changed.
+///
+/// # Errors
+/// As [`sample`].
+pub async fn sample_joined(blue: &Client, joining: &Joining, rows: u32) -> Result<Option<Sample>> {
+    let Some(first) = joining.sources.first() else { return Ok(None) };
+    let of = joining.green.plain();
+    let reading = async {
+        let doing = || format!("blue cannot run the query of {of}");
+        let on_blue = |source: &Staged| source.blue.name.to_string();
+        let query = joining
+            .query(&on_blue)
+            .ok_or_else(|| Error::new(Kind::Plan, format!("the query of {of} cannot be read")))?;
+        let given = target::given(blue, &query).await.doing(Kind::Server, doing)?;
+        let texts = |names: Vec<&Ident>| {
+            let text =
+                |name| format!("case when q.{name} is not null then pg_catalog.format('%s', q.{name}) end");
+            names.into_iter().map(text).collect::<Vec<_>>().join(", ")
+        };
+        let sql = format!(
+            "select array[{}]::text[] as key, array[{}]::text[] as made from (\n{query}) as q limit {rows}",
+            texts(joining.join.key.iter().collect()),
+            texts(given.iter().map(|column| &column.name).collect()),
+        );
+        let found = blue.query(&sql, &[]).await.doing(Kind::Server, doing)?;
+        let names = |names: Vec<&Ident>| names.into_iter().map(|name| name.as_str().to_owned()).collect();
+        Ok(Some(Sample {
+            blue: first.blue.name.clone(),
+            green: joining.green.clone(),
+            joined_from: joining.sources.iter().map(|source| source.blue.name.clone()).collect(),
+            is_supposed: false,
+            columns_before: names(joining.join.key.iter().collect()),
+            columns_after: names(given.iter().map(|column| &column.name).collect()),
+            rows: found
+                .iter()
+                .map(|row| SampleRow { before: row.get("key"), after: row.get("made") })
+                .collect(),
+        }))
+    };
+    match tokio::time::timeout(DEADLINE, reading).await {
+        Ok(sample) => sample,
+        Err(_) => {
+            Err(Error::new(Kind::Deadline, format!("no sample of {of} came within {} s", DEADLINE.as_secs()))
+                .hint("run the plan's query on blue by hand, for one key"))
+        }
+    }
 }
 
 async fn read_blue(blue: &Client, fitted: &Fitted, rows: u32) -> Result<Vec<Vec<Option<String>>>> {

@@ -12,23 +12,39 @@ struct Position {
     is_called: bool,
 }
 
-/// Moves green's sequences past blue's by the plan's gap, and returns how many.
+/// What became of the sequences.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// How many were moved.
+    pub count: usize,
+    /// Those that green does not have any more, which only the vendor's SQL can bring about.
+    pub left_out: Vec<String>,
+}
+
+/// Moves green's sequences past blue's by the plan's gap.
 ///
 /// Never `max(id)`, which would hand out ids of deleted rows again. The gap covers values that sessions took ahead
 /// (CACHE) and the 32 that a crash of blue skips; no trigger can guard `nextval`, the gap does.
 ///
 /// # Errors
 /// [`Kind::Gate`] when a sequence would pass its end.
-pub async fn carry(world: &World) -> Result<usize> {
-    let sequences = &world.sequences;
+pub async fn carry(world: &World) -> Result<Carried> {
+    let (sequences, left_out) = match world.plan.is_snapshot() {
+        true => those_there(world).await?,
+        false => (world.sequences.clone(), Vec::new()),
+    };
     if sequences.is_empty() {
-        return Ok(0);
+        return Ok(Carried { count: 0, left_out });
     }
-    let positions = read(world, sequences).await?;
+    let positions = read(world, &sequences).await?;
     let mut sets = Vec::with_capacity(sequences.len());
     for (sequence, position) in sequences.iter().zip(&positions) {
         let value = beyond(sequence, position, world.plan.cutover.sequence_gap)?;
-        sets.push(format!("setval({}, {value}, true)", literal(&sequence.name.to_string())));
+        sets.push(format!(
+            "setval({}, {}, true)",
+            literal(&sequence.name.to_string()),
+            goal(world, sequence, value)
+        ));
     }
     let mut green = world.client(Side::Green).await?;
     // Under the lease: one of us that slept here while another went through the cutover would set green's sequences
@@ -41,7 +57,31 @@ pub async fn carry(world: &World) -> Result<usize> {
             .doing(Kind::Deadline, || "cannot set green's sequences".into())?;
     }
     tx.commit().await.doing(Kind::Deadline, || "cannot set green's sequences".into())?;
-    Ok(sequences.len())
+    Ok(Carried { count: sequences.len(), left_out })
+}
+
+/// In `mode: snapshot` the vendor's SQL may have taken numbers on green that are further than blue's.
+fn goal(world: &World, sequence: &Sequence, value: i64) -> String {
+    if !world.plan.is_snapshot() || sequence.cycle {
+        return value.to_string();
+    }
+    let further = if sequence.increment > 0 { "greatest" } else { "least" };
+    format!("{further}({value}, (select last_value from {}))", sequence.name)
+}
+
+/// The sequences that green still has by their name, and the names of the others.
+async fn those_there(world: &World) -> Result<(Vec<Sequence>, Vec<String>)> {
+    let names: Vec<String> = world.sequences.iter().map(|sequence| sequence.name.to_string()).collect();
+    let there: Vec<String> = world
+        .client(Side::Green)
+        .await?
+        .query_one(include_str!("../../sql/facts/find_sequences.sql"), &[&names])
+        .await
+        .doing(Kind::Deadline, || "cannot look for green's sequences".into())?
+        .get(0);
+    let is_there = |sequence: &Sequence| there.contains(&sequence.name.to_string());
+    let (kept, gone): (Vec<Sequence>, Vec<Sequence>) = world.sequences.iter().cloned().partition(is_there);
+    Ok((kept, gone.iter().map(|sequence| sequence.name.plain()).collect()))
 }
 
 async fn read(world: &World, sequences: &[Sequence]) -> Result<Vec<Position>> {

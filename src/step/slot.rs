@@ -65,6 +65,22 @@ pub(super) async fn close(world: &World) -> Result<()> {
     tx.commit().await.doing(Kind::Server, doing)
 }
 
+/// Drops the slot for good; how far green has followed stays written down.
+pub(super) async fn give_up(world: &World) -> Result<()> {
+    ReplicationConn::connect(&world.blue_info, "drop slot").await?.drop_slot(&world.attempt.slot()).await
+}
+
+/// Whether the slot is on blue.
+pub(super) async fn is_there(world: &World) -> Result<bool> {
+    let row = world
+        .client(Side::Blue)
+        .await?
+        .query_opt(include_str!("../../sql/capture/read_slot.sql"), &[&world.attempt.slot()])
+        .await
+        .doing(Kind::Server, || "cannot look for our slot on blue".into())?;
+    Ok(row.is_some())
+}
+
 /// Where following begins, when the slot of an earlier try still has everything from there on.
 async fn find(world: &World) -> Result<Option<Lsn>> {
     let slot = world.attempt.slot();

@@ -1,11 +1,11 @@
 //! What steps act upon: two databases, a route, a follower, and the right to do so.
 
-use super::{attempt::Attempt, last_keys};
+use super::{attempt::Attempt, fill_joined, last_keys};
 use crate::engine::lease;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Ears, Event};
 use crate::facts::{Sequence, ServerFacts};
-use crate::mapping::Mapping;
+use crate::mapping::{Joining, Mapping};
 use crate::pg::{
     connect,
     conninfo::ConnInfo,
@@ -49,6 +49,8 @@ pub struct Setting {
     pub blue_facts: ServerFacts,
     /// The tables that are copied and followed.
     pub tables: Vec<ReplicatedTable>,
+    /// The joins of some of those tables.
+    pub joinings: Vec<Arc<Joining>>,
     /// Every relation of blue that an application may write to: `tables`, and the partitioned tables above them.
     pub gate_tables: Vec<TableName>,
     /// The same relations as green calls them.
@@ -183,7 +185,9 @@ impl World {
 
     /// The tables of green that are written to, once each: several of blue's may become one of them.
     pub fn green_tables(&self) -> Vec<TableName> {
-        let tables: BTreeSet<&TableName> = self.tables.iter().map(|table| &table.green).collect();
+        let joined = self.joinings.iter().map(|joining| &joining.green);
+        let tables: BTreeSet<&TableName> =
+            self.tables.iter().map(|table| &table.green).chain(joined).collect();
         tables.into_iter().cloned().collect()
     }
 
@@ -217,6 +221,7 @@ impl World {
                     attempt: self.attempt.number,
                     epoch: self.epoch,
                     tables: tables.collect(),
+                    joined: fill_joined::to_keep(self).await?,
                     dirty_keys: super::compare_keys::KEYS,
                     retained_wal_max_bytes: self.plan.replicate.retained_wal_max.0,
                 },

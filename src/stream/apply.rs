@@ -7,6 +7,7 @@
 mod at_once;
 mod conflict;
 mod copy_text;
+mod joined;
 mod landed_map;
 mod landing;
 mod mapped_sets;
@@ -28,6 +29,7 @@ use crate::pg::connect;
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::lsn::Lsn;
 use at_once::AtOnce;
+use joined::JoinedTables;
 use landing::Landings;
 use pending::{About, Pending, Pipeline};
 use rows::{InsertRun, StatementKey};
@@ -101,6 +103,7 @@ pub(super) struct Writer {
     read_wal: Statement,
     statements: HashMap<(ShapeId, StatementKey), Arc<rows::Prepared>>,
     landings: Landings,
+    joined: JoinedTables,
     pipeline: Pipeline,
     at_once: AtOnce,
     inserts: Option<InsertRun>,
@@ -139,6 +142,7 @@ impl Writer {
             read_wal,
             statements: HashMap::new(),
             landings: Landings::default(),
+            joined: JoinedTables::default(),
             pipeline: Pipeline::new(Arc::clone(&ledger.exempt)),
             ledger,
             at_once: AtOnce::default(),
@@ -187,6 +191,7 @@ impl Writer {
             }
             self.begin().await?;
         }
+        self.note_joined(&batch.changes).await?;
         let trusts_sets = self.trusts_sets();
         let mut net = batch.take_net().filter(|_| trusts_sets);
         if net.is_none() && batch.is_merged {
@@ -196,6 +201,10 @@ impl Writer {
         match net {
             Some(net) => self.write_net_or_exact(net, &batch.changes).await?,
             None => self.write_exact(batch.changes.iter()).await?,
+        }
+        self.note_joined(&batch.changes).await?;
+        if batch.at_boundary() {
+            self.write_joined().await?;
         }
         let Some(open) = &mut self.open else {
             return Err(Error::new(Kind::Bug, "rows were written outside of a transaction"));
@@ -233,7 +242,8 @@ impl Writer {
 
     /// Matches a table of blue's with green's.
     pub async fn resolve(&mut self, relation: Relation, table: &FollowTable) -> Result<Shape> {
-        Shape::resolve(&self.client, relation, table).await
+        let shape = Shape::resolve(&self.client, relation, table).await?;
+        Ok(Shape { joined: self.joined.read(&table.blue), ..shape })
     }
 
     async fn begin(&mut self) -> Result<()> {

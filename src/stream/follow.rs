@@ -14,8 +14,10 @@ use super::seen::Seen;
 use super::shape::Shape;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Ears, Event};
+use crate::mapping::Joining;
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::lsn::Lsn;
+use crate::pg::name::TableName;
 use crate::pg::replication::Identity;
 use crate::pg::trouble;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -47,10 +49,19 @@ pub struct FollowSpec {
     pub epoch: i64,
     /// The tables of the publication; a change of any other stops us.
     pub tables: Vec<FollowTable>,
+    /// Tables of green that are joined from copies among them, and filled: their rows are kept in the same transactions.
+    pub joined: Vec<Arc<Joining>>,
     /// How many of the keys changed last are kept for [`Follower::dirty_keys`].
     pub dirty_keys: usize,
     /// When the slot holds more of blue's WAL than this, it is dropped.
     pub retained_wal_max_bytes: u64,
+}
+
+impl FollowSpec {
+    /// Whether rows of green are joined from a table of blue: all changes of a transaction must be there before they are made.
+    pub fn is_joined(&self, blue: &TableName) -> bool {
+        self.joined.iter().any(|joining| joining.source(blue).is_some())
+    }
 }
 
 /// How far we are.
@@ -116,12 +127,14 @@ enum Streaming {
 }
 
 impl Memory {
-    fn new(tables: Vec<FollowTable>) -> Memory {
+    fn new(spec: &FollowSpec) -> Memory {
+        let tables = spec.tables.clone();
         // Two rows of blue may be one of green there, so that a transaction would wait on green for one that blue lets run beside it.
-        let joined = |table: &FollowTable| {
+        let merged = |table: &FollowTable| {
             tables.iter().any(|other| other.green == table.green && other.blue != table.blue)
         };
-        let streaming = if tables.iter().any(joined) { Streaming::Off } else { Streaming::Wanted };
+        let is_apart = spec.joined.is_empty() && !tables.iter().any(merged);
+        let streaming = if is_apart { Streaming::Wanted } else { Streaming::Off };
         Memory { tables, seen: Seen::default(), shapes: HashMap::new(), unproved: HashMap::new(), streaming }
     }
 
@@ -370,7 +383,7 @@ impl Shared {
 
 /// The task: sessions one after the other, until one ends by request or by an error that trying again cannot heal.
 async fn run(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>) {
-    let mut memory = Memory::new(shared.spec.tables.clone());
+    let mut memory = Memory::new(&shared.spec);
     let ledger = Ledger {
         dirty: Arc::clone(&shared.dirty),
         dirty_limit: shared.spec.dirty_keys,

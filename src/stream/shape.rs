@@ -48,6 +48,8 @@ pub(super) struct Shape {
     pub part: usize,
     /// How many of blue's tables are merged into this one of green's, this one included.
     pub sharing: usize,
+    /// Rows of green are joined from it, and kept: see [`Shape::is_joined`].
+    pub joined: bool,
 }
 
 /// A table of blue, and which part of it when it is split: what statements are kept by.
@@ -122,6 +124,12 @@ impl Shape {
         self.sharing > 1 && self.mapped.is_some()
     }
 
+    /// Whether its changes are also changes of rows that are joined from it: which those are is asked before and after all of
+    /// them, in the transaction of green's that writes them.
+    pub fn is_joined(&self) -> bool {
+        self.joined
+    }
+
     /// Its name on blue.
     pub fn blue(&self) -> TableName {
         TableName::new(self.relation.schema.as_str(), self.relation.name.as_str())
@@ -194,6 +202,7 @@ impl Shape {
             mapped: None,
             part: 0,
             sharing: 1,
+            joined: false,
         })
     }
 

@@ -307,7 +307,7 @@ async fn a_cutover_while_green_is_far_behind_touches_no_client() {
 
     // The gate by itself, as it is looked at last before clients are held.
     let (plan, sql_files) = (stage.plan(&plan), Vec::new());
-    let brief = Brief { plan, sql_files, fingerprint: None };
+    let brief = Brief { plan, sql_files, after_copy: Vec::new(), fingerprint: None };
     let session = Session::open(brief, Wish::TakeOver(RequestKind::Cutover), Arc::new(Deaf)).await.unwrap();
     session.world.start_following().await.unwrap();
     let seen = gates::look(&session.world).await.unwrap();

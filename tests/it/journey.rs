@@ -10,6 +10,8 @@ mod closed;
 mod compat;
 #[path = "journey/handover.rs"]
 mod handover;
+#[path = "journey/joined.rs"]
+mod joined;
 #[path = "journey/mapped.rs"]
 mod mapped;
 #[path = "journey/newcomers.rs"]
@@ -18,6 +20,8 @@ mod newcomers;
 mod reshaped;
 #[path = "journey/restarted.rs"]
 mod restarted;
+#[path = "journey/snapshot.rs"]
+mod snapshot;
 #[path = "journey/stage.rs"]
 mod stage;
 #[path = "journey/throttled.rs"]

@@ -164,8 +164,6 @@ fn what_the_second_hydra_plan_waits_for_is_said_field_by_field() {
     let findings = validate(&plan);
     assert!(findings.iter().all(|finding| finding.severity == Severity::Blocking));
     insta::assert_snapshot!(fields(&findings).join("\n"), @r"
-    NOT_YET plan: replicate.map.public.hydra_oauth2_authentication_request.merge
-    NOT_YET plan: replicate.map.public.hydra_oauth2_consent_request.merge
     NOT_YET plan: after
     NOT_YET plan: window.adjust[0]
     NOT_YET plan: cutover.reverse

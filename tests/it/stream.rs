@@ -1,6 +1,7 @@
 //! Following blue on green: every kind of change, exactly once, through every kind of interruption.
 
 mod at_once;
+mod joined;
 mod mapped;
 mod reshaped;
 mod scene;

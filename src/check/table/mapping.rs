@@ -27,7 +27,7 @@ pub(super) const CHECKS: &[Check] = &[
         severity: Blocking,
         concerns: BlueGreen,
         looks_at: "A revocation rule finds green's row by its key's columns, under the names that blue has for them.",
-        remedy: "keep the rule's key columns as they are on green",
+        remedy: "keep the rule's key columns as they are on green, and what it acts upon out of splits, merges and joins",
         source: "DESIGN 10",
         rule: mapping::revocation_key,
     },

@@ -1,6 +1,6 @@
 //! Which tables are taken along, and what they are tied to.
 
-use crate::check::{Check, Concerns::BlueGreen, relations, selection};
+use crate::check::{Check, Concerns::BlueGreen, lost_writes, relations, selection};
 use crate::finding::Severity::{Blocking, Info, Warning};
 
 pub(super) const CHECKS: &[Check] = &[
@@ -30,6 +30,15 @@ pub(super) const CHECKS: &[Check] = &[
         remedy: "select it under `replicate.tables.include` if green needs its rows",
         source: "hazards A5 finding 5",
         rule: selection::left_out,
+    },
+    Check {
+        code: "WRITES_NOT_CARRIED",
+        severity: Warning,
+        concerns: BlueGreen,
+        looks_at: "In `mode: snapshot` green stays at the copy's moment: rows that blue writes after it are lost, except what revocation rules carry. `plan` and `check` say how many that are, by two looks at blue's counters; rows of transactions that were taken back count too, and TRUNCATE does not.",
+        remedy: "be sure that nobody needs them; with `replicate.mode: stream` nothing is lost",
+        source: "DESIGN 4, decisions/0015",
+        rule: lost_writes::not_carried,
     },
     Check {
         code: "FAMILY_SPLIT",

@@ -4,7 +4,7 @@ use crate::{
     check::run,
     facts::*,
     finding::Finding,
-    mapping::TableMap,
+    mapping::{Join, JoinSource, TableMap},
     pg::name::{Ident, TableName},
     plan::{Plan, load::parse},
 };
@@ -188,6 +188,19 @@ impl Case {
 
     pub fn map(&mut self, table: &str, map: TableMap) {
         self.plan.replicate.map.insert(name(table), map.into());
+    }
+
+    pub fn join(&mut self, green: &str, sources: &[&str]) {
+        let source =
+            |source: &&str| (name(source), JoinSource { key: vec!["id".into()], indexes: Vec::new() });
+        let query =
+            sources.iter().map(|source| format!("select id from public.{source}")).collect::<Vec<_>>();
+        let join = Join {
+            key: vec![Ident::new("id")],
+            query: query.join(" union "),
+            from: sources.iter().map(source).collect(),
+        };
+        self.plan.replicate.join.insert(name(green), join);
     }
 
     pub fn attempt_on(&mut self) {

@@ -46,13 +46,12 @@ fn merge(field: &str, table: &TableName, map: &TableMap, kin: &[&TableName], not
     let target = map.target(table).plain();
     match map.merge {
         Some(Merge::Join) => {
-            let what = format!("joining rows of {} with others in {target} is not built yet", table.plain());
-            notes.block(
-                "NOT_YET",
-                format!("{field}.merge"),
-                what,
-                "map the tables to one each, and join them in a view of green's",
+            let what = format!(
+                "how rows of {} and others are one row of {target} takes a query to say",
+                table.plain()
             );
+            let help = format!("write it in `replicate.join`, under `{target}`, and remove this map");
+            notes.block("CONTRADICTION", format!("{field}.merge"), what, help);
         }
         Some(Merge::Rows) if others.is_empty() => {
             let what = format!("{} is to be merged, and no other table becomes {target}", table.plain());

@@ -127,12 +127,34 @@ impl Applier {
         }
         let new = insert(&transaction, self.attempt, &revocations).await?;
         revocations.retain(|id, _| new.contains(*id));
-        for rule in &spec.rules {
-            take_effect(&transaction, &self.blue, rule, &spec.carried, &revocations).await?;
+        if !revocations.is_empty() {
+            take_effects(spec, &transaction, &self.blue, &revocations).await?;
         }
         ledger::commit(transaction).await?;
         Ok(used)
     }
+}
+
+/// Whether green is open is looked at before this transaction lets itself through.
+async fn take_effects(
+    spec: &ReplaySpec,
+    transaction: &Transaction<'_>,
+    blue: &Client,
+    revocations: &BTreeMap<&str, &Revocation>,
+) -> Result<()> {
+    let opened_by = ledger::opened_by(transaction).await?;
+    let passes = spec.session == EffectSession::ThroughTheGate && opened_by.is_none();
+    if passes {
+        ledger::pass_gate(transaction).await?;
+    }
+    for rule in &spec.rules {
+        let opened_by = opened_by.as_deref();
+        take_effect(transaction, blue, rule, &spec.carried, revocations, opened_by).await?;
+    }
+    if passes {
+        ledger::close_gate(transaction).await?;
+    }
+    Ok(())
 }
 
 /// Wrong data, or data a constraint does not take: a fault of the message, neither of the moment nor of the plan.
@@ -173,6 +195,7 @@ async fn take_effect(
     rule: &RevocationRule,
     carried: &Carried,
     revocations: &BTreeMap<&str, &Revocation>,
+    opened_by: Option<&str>,
 ) -> Result<()> {
     let of_rule = |has: bool| -> Keys {
         let wanted =
@@ -189,7 +212,6 @@ async fn take_effect(
     if to_act.is_empty() {
         return Ok(());
     }
-    let opened_by = ledger::opened_by(transaction).await?;
     let what = || format!("revocation rule `{}` could not take effect on green", rule.name);
     let columns = list_columns_in(transaction, rule).await?;
     let sql = effect::act(rule, &columns)?;

@@ -185,7 +185,7 @@ impl Writer {
 
 /// The changes of a batch that can be written at once. The parts of one statement see green as it was before, and their
 /// order is not told: so each row may be touched once, and only by its key; what several tables of blue share on green, and
-/// what fires, wants its order.
+/// what fires, wants its order; and what rows are joined from is asked before and after.
 fn independent(batch: &Batch) -> Option<Vec<One<'_>>> {
     if batch.changes.len() > CHANGES_MAX || batch.is_merged || !batch.at_boundary() {
         return None;
@@ -198,7 +198,8 @@ fn independent(batch: &Batch) -> Option<Vec<One<'_>>> {
 impl<'c> One<'c> {
     fn of(change: &'c Change) -> Option<One<'c>> {
         let shape: &Shape = change.shape()?;
-        if shape.mapped.is_some() || shape.sharing > 1 || shape.only_row_by_row.is_some() {
+        if shape.mapped.is_some() || shape.sharing > 1 || shape.is_joined() || shape.only_row_by_row.is_some()
+        {
             return None;
         }
         let is_located = matches!(shape.locate, Locate::Key(_));

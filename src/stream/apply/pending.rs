@@ -19,6 +19,9 @@ const IN_FLIGHT: usize = 2048;
 /// How long green may take for one statement. Locks give up earlier.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long for one that makes joined rows anew: of a large transaction, or all of them after a TRUNCATE.
+const JOINED_TIMEOUT: Duration = Duration::from_secs(3600);
+
 type Answer = Result<u64, tokio_postgres::Error>;
 
 /// What a statement was for, and so what its answer must be.
@@ -38,6 +41,10 @@ pub(super) enum About {
     },
     Update(Row),
     Delete(Row),
+    /// Rows that are joined from others; they are not counted.
+    Joined {
+        table: TableName,
+    },
     /// One statement for this many landed rows.
     Set {
         table: TableName,
@@ -136,13 +143,17 @@ impl Pipeline {
     async fn look_at(&mut self, count: usize) -> Result<()> {
         for _ in 0..count {
             let Some(Pending { answer, about }) = self.waiting.pop_front() else { return Ok(()) };
-            let rows = match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            let timeout = match &about {
+                About::Joined { .. } => JOINED_TIMEOUT,
+                _ => ANSWER_TIMEOUT,
+            };
+            let rows = match tokio::time::timeout(timeout, answer).await {
                 Ok(Ok(rows)) => rows,
                 Ok(Err(error)) => return Err(refused(&about).source(error)),
-                Err(_) => return Err(silent()),
+                Err(_) => return Err(silent_for(timeout)),
             };
             match &about {
-                About::Command(_) | About::Truncate { .. } => {}
+                About::Command(_) | About::Truncate { .. } | About::Joined { .. } => {}
                 About::Lease { .. } | About::Progress if rows == 1 => {}
                 About::Insert { rows: expected, .. } | About::Set { rows: expected, .. }
                     if rows == *expected => {}
@@ -159,7 +170,11 @@ impl Pipeline {
 
 /// Green took longer than [`ANSWER_TIMEOUT`].
 pub(super) fn silent() -> Error {
-    Error::new(Kind::Connect, format!("green has not answered for {} s", ANSWER_TIMEOUT.as_secs()))
+    silent_for(ANSWER_TIMEOUT)
+}
+
+fn silent_for(timeout: Duration) -> Error {
+    Error::new(Kind::Connect, format!("green has not answered for {} s", timeout.as_secs()))
         .hint("Look for what it waits for in pg_stat_activity on green.")
 }
 
@@ -172,9 +187,14 @@ fn refused(about: &About) -> Error {
         About::Insert { table, .. } => format!("green refuses rows inserted into {}", table.plain()),
         About::Update(row) => format!("green refuses an update of {}", row.describe()),
         About::Delete(row) => format!("green refuses a delete from {}", row.describe()),
+        About::Joined { table } => format!("green refuses joined rows of {}", table.plain()),
         About::Set { table, .. } => format!("green refuses a set of changes of {}", table.plain()),
     };
-    Error::new(Kind::Server, what)
+    let error = Error::new(Kind::Server, what);
+    match about {
+        About::Joined { .. } => error.hint("The query must give one row for each key, and what green's constraints take. Mend the rows on blue, or `migrate rollback --all` and mend the plan."),
+        _ => error,
+    }
 }
 
 fn unexpected_rows(about: &About, rows: u64) -> Error {
@@ -194,7 +214,7 @@ fn unexpected_rows(about: &About, rows: u64) -> Error {
             Kind::Gate,
             format!("green changed {rows} rows of {} instead of {expected}", table.plain()),
         ),
-        About::Command(_) | About::Truncate { .. } => {
+        About::Command(_) | About::Truncate { .. } | About::Joined { .. } => {
             Error::new(Kind::Bug, format!("green changed {rows} rows where nothing is counted"))
         }
     }

@@ -48,6 +48,7 @@ pub(super) async fn run(
     let watch = SlotWatch::connect(&spec.blue, &spec.slot, &spec.publication).await?;
     let state = watch.look().await?;
     let mut green = Sessions::connect(&spec.green, &spec.slot, spec.epoch, ledger.clone()).await?;
+    green.main.keep_joined(&spec.joined).await?;
     let progress = check_progress(shared, green.main.read_progress().await?, &state)?;
     memory.seen = green.main.read_seen(spec.attempt).await?;
     let mut conn = ReplicationConn::connect(&spec.blue, "follow").await?;

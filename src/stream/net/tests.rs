@@ -30,6 +30,7 @@ fn shape(locate: Locate) -> Arc<Shape> {
         mapped: None,
         part: 0,
         sharing: 1,
+        joined: false,
     })
 }
 

@@ -52,6 +52,7 @@ pub(super) async fn resolve(
         mapped: Some(Mapped { fitted, sources }),
         part: 0,
         sharing: 1,
+        joined: false,
     })
 }
 

@@ -32,6 +32,7 @@ fn shape(columns: &[(&str, bool, Target)], identity: Identity, key: &[&str]) -> 
         mapped: None,
         part: 0,
         sharing: 1,
+        joined: false,
     }
 }
 

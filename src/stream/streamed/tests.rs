@@ -29,6 +29,7 @@ fn shape() -> Arc<Shape> {
         mapped: None,
         part: 0,
         sharing: 1,
+        joined: false,
     })
 }
 

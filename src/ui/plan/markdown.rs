@@ -1,6 +1,6 @@
 //! For a pull request: a table of what runs, the findings, and the SQL folded away.
 
-use super::{Shown, tables, words};
+use super::{Shown, lost, tables, words};
 use crate::finding::{Finding, Severity};
 
 /// Of a long plan, what a reviewer can read; the rest is counted.
@@ -44,6 +44,9 @@ pub fn markdown(shown: &Shown) -> String {
     }
     if let Some(copy) = &shown.copy {
         text.push_str(&tables::markdown(copy));
+    }
+    if let Some(lost) = &shown.lost_writes {
+        text.push_str(&lost::markdown(lost));
     }
     if let Some(runbook) = &shown.runbook {
         for phase in &runbook.phases {

@@ -1,6 +1,7 @@
 //! What `migrate plan` shows: text for people, SQL for psql, Markdown for a pull request, SARIF for code scanning, JSON for
 //! programs. Pure: a [`Shown`] in, a text out.
 
+mod lost;
 mod markdown;
 mod original;
 mod sample;
@@ -14,7 +15,7 @@ use crate::{
     ddl::{Rewritten, SqlFile},
     finding::Finding,
     plan::MigrationKind,
-    runbook::{View, copied::CopyList},
+    runbook::{View, copied::CopyList, lost_writes::LostWrites},
     step::sample_rows::Sample,
 };
 use serde::Serialize;
@@ -44,6 +45,9 @@ pub struct Shown {
     /// The tables that are copied, when blue was looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copy: Option<CopyList>,
+    /// What green would not get, in `mode: snapshot`, when blue was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_writes: Option<LostWrites>,
     /// The statements in place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ddl: Option<Rewritten>,

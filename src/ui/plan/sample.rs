@@ -1,5 +1,6 @@
 //! Rows of mapped tables, before and after, for people.
 
+use crate::pg::name::TableName;
 use crate::step::sample_rows::{Sample, SampleRow};
 use crate::ui::render::{BOLD, CYAN, PLAIN, RED};
 
@@ -15,15 +16,15 @@ pub(super) fn text(samples: &[Sample]) -> String {
         "\n{RED}These are values of blue's rows as they are, secrets too: do not pass this output on.{PLAIN}\n"
     );
     for sample in samples {
-        let supposed = match sample.is_supposed {
-            true => " (green has no such table yet: values as the expressions give them)",
-            false => "",
+        let from: Vec<String> = sample.joined_from.iter().map(TableName::plain).collect();
+        let (from, supposed) = match (from.is_empty(), sample.is_supposed) {
+            (false, _) => (from.join(", "), " (joined by the query as blue evaluates it)"),
+            (true, true) => {
+                (sample.blue.plain(), " (green has no such table yet: values as the expressions give them)")
+            }
+            (true, false) => (sample.blue.plain(), ""),
         };
-        text.push_str(&format!(
-            "\n{BOLD}{} → {}{PLAIN}{supposed}\n",
-            sample.blue.plain(),
-            sample.green.plain()
-        ));
+        text.push_str(&format!("\n{BOLD}{from} → {}{PLAIN}{supposed}\n", sample.green.plain()));
         if sample.rows.is_empty() {
             text.push_str("  blue has no row of it\n");
         }
@@ -58,13 +59,13 @@ fn values(columns: &[String], values: &[Option<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pg::name::TableName;
 
     #[test]
     fn a_sample_says_loudly_what_it_is() {
         let sample = Sample {
             blue: TableName::new("public", "b"),
             green: TableName::new("app", "g"),
+            joined_from: Vec::new(),
             is_supposed: false,
             columns_before: vec!["id".into()],
             columns_after: vec!["key".into(), "note".into()],

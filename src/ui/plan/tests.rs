@@ -13,6 +13,7 @@ fn shown(files: Vec<SqlFile>) -> Shown {
         findings: rewritten.findings.clone(),
         runbook: None,
         copy: None,
+        lost_writes: None,
         ddl: Some(rewritten),
         samples: Vec::new(),
         path: "db".into(),

@@ -1,6 +1,6 @@
 //! For people: the original line with a caret, what it would have cost, what runs instead and why.
 
-use super::{Shown, original::Originals, sample, tables, words};
+use super::{Shown, lost, original::Originals, sample, tables, words};
 use crate::{
     ddl::Online,
     finding::{Finding, Severity},
@@ -26,6 +26,9 @@ pub fn text(shown: &Shown) -> String {
     }
     if let Some(copy) = &shown.copy {
         text.push_str(&tables::text(copy));
+    }
+    if let Some(lost) = &shown.lost_writes {
+        text.push_str(&lost::text(lost));
     }
     for one in shown.runbook.iter().flat_map(|runbook| &runbook.phases) {
         text.push_str(&phase(one));

@@ -71,6 +71,7 @@ pub async fn consume(args: &[String]) -> Result<()> {
         attempt: 0,
         epoch: 1,
         tables: tables.split(',').zip(keys.split(',')).map(table).collect(),
+        joined: Vec::new(),
         dirty_keys: 1000,
         retained_wal_max_bytes: u64::MAX,
     };

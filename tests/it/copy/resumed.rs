@@ -122,6 +122,7 @@ async fn follow_spec(stage: &Stage) -> FollowSpec {
         attempt: ATTEMPT,
         epoch: EPOCH,
         tables: tables.collect(),
+        joined: Vec::new(),
         dirty_keys: 10,
         retained_wal_max_bytes: 1 << 30,
     }

@@ -14,7 +14,8 @@ use migrate::revocation::broker::{Depth, Outgoing, Publisher, Queues};
 use migrate::revocation::message::{self, Content, Context, Message, MessageId, Revocation};
 use migrate::revocation::seal::SealKey;
 use migrate::revocation::{
-    Capture, CaptureEnd, CaptureSpec, Carried, EffectSession, ReplayEnd, ReplaySpec, replay, still_valid,
+    Capture, CaptureEnd, CaptureSpec, Carried, EffectSession, Extent, ReplayEnd, ReplaySpec, replay,
+    still_valid,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -210,6 +211,7 @@ impl Stage {
             epoch: 1,
             rules: vec![refresh_rule()],
             session: EffectSession::PastTheGate,
+            extent: Extent::Whole,
             carried: Carried::Stream { applied },
         }
     }

@@ -46,6 +46,7 @@ impl Scene {
             attempt: 1,
             epoch: 7,
             tables: Vec::new(),
+            joined: Vec::new(),
             dirty_keys: 10,
             retained_wal_max_bytes: 1 << 30,
         };
