@@ -51,6 +51,19 @@ pub struct CreatedSlot {
     pub consistent_point: Lsn,
 }
 
+/// When the changes of a large transaction are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// When it has committed: messages as [`crate::stream::pgoutput::decode`] reads them.
+    Committed,
+    /// Already while it runs, once blue holds more than `logical_decoding_work_mem` of what it decodes: messages as
+    /// [`crate::stream::pgoutput::streaming::Decoder`] reads them. Servers from 14 on can.
+    Early,
+}
+
+/// The first server that can send [`Sending::Early`].
+pub const SENDS_EARLY_FROM: i32 = 140_000;
+
 /// Which changes a stream leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origins {
@@ -186,27 +199,55 @@ impl ReplicationConn {
         self.start_from(slot, from, publications, server_version_num, Origins::All).await
     }
 
+    /// As [`ReplicationConn::start`], and says when large transactions are sent.
+    ///
+    /// # Errors
+    /// As [`ReplicationConn::start`].
+    pub async fn start_sending(
+        self,
+        slot: &str,
+        from: Lsn,
+        publications: &[String],
+        sending: Sending,
+    ) -> Result<ReplicationStream> {
+        let options = match sending {
+            Sending::Committed => "proto_version '1'",
+            Sending::Early => "proto_version '2', streaming 'on'",
+        };
+        self.start_with(slot, from, publications, options).await
+    }
+
     /// As [`ReplicationConn::start`], leaving changes out by where they come from.
     ///
     /// # Errors
     /// As [`ReplicationConn::start`].
     pub async fn start_from(
-        mut self,
+        self,
         slot: &str,
         from: Lsn,
         publications: &[String],
         server_version_num: i32,
         origins: Origins,
     ) -> Result<ReplicationStream> {
+        let options = match origins {
+            Origins::LocalOnly if server_version_num >= 160_000 => "proto_version '1', origin 'none'",
+            Origins::LocalOnly | Origins::All => "proto_version '1'",
+        };
+        self.start_with(slot, from, publications, options).await
+    }
+
+    async fn start_with(
+        mut self,
+        slot: &str,
+        from: Lsn,
+        publications: &[String],
+        options: &'static str,
+    ) -> Result<ReplicationStream> {
         let names: Vec<_> = publications.iter().map(|name| Ident::new(name).to_string()).collect();
         // The grammar of replication commands knows no escape but the doubled quote.
         let names = names.join(",").replace('\'', "''");
-        let origin = match origins {
-            Origins::LocalOnly if server_version_num >= 160_000 => ", origin 'none'",
-            Origins::LocalOnly | Origins::All => "",
-        };
         let sql = format!(
-            "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names '{names}', messages 'true'{origin})",
+            "START_REPLICATION SLOT {} LOGICAL {from} ({options}, publication_names '{names}', messages 'true')",
             Ident::new(slot)
         );
         let started = tokio::time::timeout(self.info.connect_timeout, self.wire.start_copy_both(&sql))

@@ -40,6 +40,13 @@ pub fn lost_a_server(error: &Error) -> bool {
     })
 }
 
+/// Whether a server said that others are in the way: a lock, a deadlock, no room for one more connection.
+pub fn is_contention(error: &Error) -> bool {
+    let contends = |sqlstate: &str| matches!(sqlstate, "55P03" | "40001" | "40P01" | "53300");
+    // What has no code is of a connection.
+    passes(error, contends) && !passes(error, |_| false)
+}
+
 /// Judges by the server's code; what has none, by whether a connection broke.
 fn passes(error: &Error, code_passes: impl Fn(&str) -> bool) -> bool {
     match error.kind {
@@ -91,6 +98,8 @@ mod tests {
         assert!(may_pass(&server("55P03")) && !lost_a_server(&server("55P03")));
         assert!(lost_a_server(&server("57P01")) && lost_a_server(&Error::new(Kind::Connect, "gone")));
         assert!(!may_pass(&server("42P01")));
+        assert!(is_contention(&server("40P01")) && !is_contention(&server("57P01")));
+        assert!(!is_contention(&Error::new(Kind::Connect, "gone")));
         assert!(may_pass(&Error::new(Kind::Connect, "gone")));
         assert!(!may_pass(&Error::new(Kind::Gate, "shape")));
         assert!(!may_pass(&Error::new(Kind::Lease, "epoch")));

@@ -13,6 +13,7 @@ mod landing;
 mod mapped_sets;
 mod pending;
 mod rows;
+mod sessions;
 mod sets;
 
 use super::batch::{Applied, Batch};
@@ -32,6 +33,7 @@ use joined::JoinedTables;
 use landing::Landings;
 use pending::{About, Pending, Pipeline};
 use rows::{InsertRun, StatementKey};
+pub(super) use sessions::Sessions;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_postgres::{Client, Statement};

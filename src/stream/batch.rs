@@ -13,8 +13,8 @@ const WEIGHT_BYTES: usize = 24 << 20;
 const AGE: Duration = Duration::from_millis(500);
 
 /// A blue transaction that takes a batch beyond this is written in parts, in one transaction of green.
-const PART_ROWS: u64 = 2 * ROWS;
-const PART_WEIGHT_BYTES: usize = WEIGHT_BYTES + (8 << 20);
+pub(super) const PART_ROWS: u64 = 2 * ROWS;
+pub(super) const PART_WEIGHT_BYTES: usize = WEIGHT_BYTES + (8 << 20);
 
 /// One that changes tables that are merged is held up to this: a part of it may hold a row that comes to one table, and only
 /// the next part the same row leaving another.
@@ -103,6 +103,13 @@ impl Batch {
         }
     }
 
+    /// A part of a transaction that still runs on blue.
+    pub fn running() -> Batch {
+        let mut batch = Batch::new();
+        batch.begin();
+        batch
+    }
+
     /// Nothing is in it that green would have to write.
     pub fn is_empty(&self) -> bool {
         self.began.is_none()
@@ -116,6 +123,11 @@ impl Batch {
     /// How long ago its first change came.
     pub fn age(&self) -> Duration {
         self.began.map_or(Duration::ZERO, |began| began.elapsed())
+    }
+
+    /// How much memory it takes, roughly.
+    pub fn weight_bytes(&self) -> usize {
+        self.weight_bytes
     }
 
     /// Large or old enough to be written as soon as green is free.
@@ -147,8 +159,13 @@ impl Batch {
 
     /// A logical message, which may be a marker of ours.
     pub fn hear(&mut self, message: &LogicalMessage) {
-        if self.inside && message.transactional && message.prefix == MARKER_PREFIX {
-            self.markers_inside.push(String::from_utf8_lossy(&message.content).into_owned());
+        self.mark(marker_in(message));
+    }
+
+    /// Markers of the transaction that it is in.
+    pub fn mark(&mut self, markers: impl IntoIterator<Item = String>) {
+        if self.inside {
+            self.markers_inside.extend(markers);
         }
     }
 
@@ -172,6 +189,27 @@ impl Batch {
         self.changes.push(change);
         // Rows of merged tables are written by their net effect however few they are: see `apply::mapped_sets`.
         self.is_merged |= self.changes.last().is_some_and(Change::is_merged);
+        self.fold_last();
+        Ok(())
+    }
+
+    /// Takes in the changes of another, behind its own.
+    pub fn absorb(&mut self, other: Batch) {
+        self.weight_bytes += other.weight_bytes;
+        self.applied.rows += other.applied.rows;
+        self.is_merged |= other.is_merged;
+        self.markers_inside.extend(other.markers_inside);
+        if self.changes.is_empty() {
+            (self.changes, self.way) = (other.changes, other.way);
+            return;
+        }
+        for change in other.changes {
+            self.changes.push(change);
+            self.fold_last();
+        }
+    }
+
+    fn fold_last(&mut self) {
         match &mut self.way {
             Way::Few if self.is_merged || self.changes.len() >= SETS_FROM_ROWS => {
                 self.fold(0, NetEffect::default())
@@ -182,7 +220,6 @@ impl Batch {
             }
             Way::Few | Way::Exact => {}
         }
-        Ok(())
     }
 
     fn fold(&mut self, from: usize, mut net: NetEffect) {
@@ -215,4 +252,10 @@ impl Batch {
         }
         std::mem::replace(self, rest)
     }
+}
+
+/// The marker of ours that a logical message is, if it is one.
+pub(super) fn marker_in(message: &LogicalMessage) -> Option<String> {
+    let is_marker = message.transactional && message.prefix == MARKER_PREFIX;
+    is_marker.then(|| String::from_utf8_lossy(&message.content).into_owned())
 }

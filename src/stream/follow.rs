@@ -110,6 +110,51 @@ struct Memory {
     seen: Seen,
     /// For each part of a table, which is one when it is not split.
     shapes: HashMap<u32, Vec<Arc<Shape>>>,
+    /// Those that only a transaction told that still runs.
+    unproved: HashMap<u32, u32>,
+    streaming: Streaming,
+}
+
+/// Whether blue sends large transactions while they still run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Streaming {
+    /// It may.
+    Wanted,
+    /// It does right now: what goes wrong may be for that.
+    InUse,
+    /// It must not.
+    Off,
+}
+
+impl Memory {
+    fn new(spec: &FollowSpec) -> Memory {
+        let tables = spec.tables.clone();
+        // Two rows of blue may be one of green there, so that a transaction would wait on green for one that blue lets run beside it.
+        let merged = |table: &FollowTable| {
+            tables.iter().any(|other| other.green == table.green && other.blue != table.blue)
+        };
+        let is_apart = spec.joined.is_empty() && !tables.iter().any(merged);
+        let streaming = if is_apart { Streaming::Wanted } else { Streaming::Off };
+        Memory { tables, seen: Seen::default(), shapes: HashMap::new(), unproved: HashMap::new(), streaming }
+    }
+
+    /// What goes wrong now is not for the streaming.
+    fn calm(&mut self) {
+        if self.streaming == Streaming::InUse {
+            self.streaming = Streaming::Wanted;
+        }
+    }
+
+    /// Whether an error may be one of the streaming alone: then the rest of this run does without.
+    fn gives_up_streaming(&mut self, error: &Error) -> bool {
+        let of_streaming = self.streaming == Streaming::InUse
+            && matches!(error.kind, Kind::Server | Kind::Gate | Kind::Connect)
+            && (trouble::is_contention(error) || !trouble::may_pass(error));
+        if of_streaming {
+            self.streaming = Streaming::Off;
+        }
+        of_streaming
+    }
 }
 
 /// What the task and its callers share.
@@ -338,8 +383,7 @@ impl Shared {
 
 /// The task: sessions one after the other, until one ends by request or by an error that trying again cannot heal.
 async fn run(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>) {
-    let mut memory =
-        Memory { tables: shared.spec.tables.clone(), seen: Seen::default(), shapes: HashMap::new() };
+    let mut memory = Memory::new(&shared.spec);
     let ledger = Ledger {
         dirty: Arc::clone(&shared.dirty),
         dirty_limit: shared.spec.dirty_keys,
@@ -356,6 +400,13 @@ async fn run(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>) {
             patience = trouble::Patience::default();
         }
         let said = error.chain().join(": ");
+        if memory.gives_up_streaming(&error) {
+            // Nothing of what ran is on green. Blue sends it again, when it has committed.
+            shared.warn(format!(
+                "blue's large transactions are followed only after their commit from now on: {said}"
+            ));
+            continue;
+        }
         if wishes.borrow().stop && trouble::may_pass(&error) {
             tracing::warn!("following was interrupted when it was told to stop: {said}");
             return;

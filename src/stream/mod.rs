@@ -15,4 +15,5 @@ pub mod progress;
 mod reader;
 mod seen;
 mod shape;
+mod streamed;
 pub mod watch;

@@ -1,8 +1,11 @@
-//! The messages of the `pgoutput` plugin, protocol version 1, text format.
+//! The messages of the `pgoutput` plugin, protocol version 1, text format; what version 2 puts around them when it streams
+//! transactions that are not committed yet is in [`streaming`].
 //!
 //! Cells are slices of the buffer the network filled: decoding copies no value. Input that is cut short, too long
 //! or of an unknown kind is an error, never a panic. Layouts: PostgreSQL 18 documentation, "Logical Replication
 //! Message Formats".
+
+pub mod streaming;
 
 use crate::pg::lsn::Lsn;
 use bytes::{Buf, Bytes};
@@ -216,6 +219,12 @@ pub enum DecodeError {
         /// The byte.
         byte: u8,
     },
+    /// A block of a streamed transaction begins or ends where it cannot.
+    #[error("a block of a streamed transaction {what}")]
+    Misplaced {
+        /// What is wrong.
+        what: &'static str,
+    },
 }
 
 /// Reads one message.
@@ -224,38 +233,8 @@ pub enum DecodeError {
 /// [`DecodeError`] when the bytes are not exactly one message of protocol version 1.
 pub fn decode(body: Bytes) -> Result<Message, DecodeError> {
     let mut reader = Reader { rest: body };
-    let message = match reader.u8("kind")? {
-        b'B' => Message::Begin(reader.begin()?),
-        b'C' => Message::Commit(reader.commit()?),
-        b'O' => {
-            reader.lsn("origin position")?;
-            Message::Origin { name: reader.text("origin name")? }
-        }
-        b'R' => Message::Relation(reader.relation()?),
-        b'Y' => Message::Type {
-            oid: reader.u32("type oid")?,
-            schema: reader.schema()?,
-            name: reader.text("type name")?,
-        },
-        b'I' => {
-            let relation = reader.u32("relation oid")?;
-            reader.expect(b'N', "new tuple")?;
-            Message::Insert { relation, new: reader.tuple()? }
-        }
-        b'U' => reader.update()?,
-        b'D' => {
-            let relation = reader.u32("relation oid")?;
-            let kind = reader.u8("old tuple")?;
-            Message::Delete { relation, old: reader.old_tuple(kind)? }
-        }
-        b'T' => reader.truncate()?,
-        b'M' => Message::Logical(reader.logical()?),
-        byte => return Err(DecodeError::Unknown { part: "message", byte }),
-    };
-    match reader.rest.len() {
-        0 => Ok(message),
-        bytes => Err(DecodeError::Long { bytes }),
-    }
+    let kind = reader.u8("kind")?;
+    reader.message(kind)
 }
 
 struct Reader {
@@ -263,6 +242,51 @@ struct Reader {
 }
 
 impl Reader {
+    /// What follows the kind, up to the end.
+    fn message(mut self, kind: u8) -> Result<Message, DecodeError> {
+        let message = self.parts(kind)?;
+        self.end()?;
+        Ok(message)
+    }
+
+    fn end(&self) -> Result<(), DecodeError> {
+        match self.rest.len() {
+            0 => Ok(()),
+            bytes => Err(DecodeError::Long { bytes }),
+        }
+    }
+
+    fn parts(&mut self, kind: u8) -> Result<Message, DecodeError> {
+        Ok(match kind {
+            b'B' => Message::Begin(self.begin()?),
+            b'C' => Message::Commit(self.commit()?),
+            b'O' => {
+                self.lsn("origin position")?;
+                Message::Origin { name: self.text("origin name")? }
+            }
+            b'R' => Message::Relation(self.relation()?),
+            b'Y' => Message::Type {
+                oid: self.u32("type oid")?,
+                schema: self.schema()?,
+                name: self.text("type name")?,
+            },
+            b'I' => {
+                let relation = self.u32("relation oid")?;
+                self.expect(b'N', "new tuple")?;
+                Message::Insert { relation, new: self.tuple()? }
+            }
+            b'U' => self.update()?,
+            b'D' => {
+                let relation = self.u32("relation oid")?;
+                let kind = self.u8("old tuple")?;
+                Message::Delete { relation, old: self.old_tuple(kind)? }
+            }
+            b'T' => self.truncate()?,
+            b'M' => Message::Logical(self.logical()?),
+            byte => return Err(DecodeError::Unknown { part: "message", byte }),
+        })
+    }
+
     fn need(&self, bytes: usize, part: &'static str) -> Result<(), DecodeError> {
         if self.rest.len() < bytes { Err(DecodeError::Short { part }) } else { Ok(()) }
     }

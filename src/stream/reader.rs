@@ -1,7 +1,8 @@
 //! Taking changes from blue's slot, beside the applying: frames are decoded and handed over in parcels, and blue hears
 //! of us in time even while green is slow.
 
-use super::pgoutput::{self, Message};
+use super::pgoutput::Message;
+use super::pgoutput::streaming::{Decoder, Streamed};
 use crate::error::{Doing, Kind, Result};
 use crate::pg::lsn::Lsn;
 use crate::pg::replication::{Frame, ReplicationStream};
@@ -26,7 +27,7 @@ const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(1);
 /// Something to apply.
 pub(super) enum Event {
     /// A message of the plugin, and its length.
-    Message(Message, u64),
+    Message(Streamed, u64),
     /// Nothing for us lies before this position that was not sent.
     Idle(Lsn),
 }
@@ -61,10 +62,38 @@ pub(super) struct Reader {
 struct Load {
     events: VecDeque<Event>,
     bytes: usize,
+    decoder: Decoder,
     inside: bool,
     skipping: bool,
     received: Lsn,
     idle: Lsn,
+}
+
+impl Load {
+    /// Takes a message in, unless it is of a transaction that is on green already.
+    fn pass(&mut self, mut message: Streamed, bytes: usize, from: Lsn) {
+        match &message {
+            Streamed::Whole(Message::Begin(begin)) => {
+                self.inside = true;
+                self.skipping = begin.commit_lsn < from;
+            }
+            Streamed::Start { .. } => self.inside = true,
+            Streamed::Whole(Message::Commit(_)) | Streamed::Stop => self.inside = false,
+            // Blue does not stream what committed before the position it was asked for. If it did, it would be there twice.
+            Streamed::Commit { xid, commit } if commit.commit_lsn < from => {
+                message = Streamed::Abort { xid: *xid, subxid: *xid };
+            }
+            _ => {}
+        }
+        // What a skipped transaction tells of shapes is told only once, and is needed later.
+        if !self.skipping || matches!(message, Streamed::Whole(Message::Relation(_))) {
+            self.bytes += bytes;
+            self.events.push_back(Event::Message(message, bytes as u64));
+        }
+        if !self.inside {
+            self.skipping = false;
+        }
+    }
 }
 
 impl Reader {
@@ -74,6 +103,7 @@ impl Reader {
         let mut load = Load {
             events: VecDeque::new(),
             bytes: 0,
+            decoder: Decoder::default(),
             inside: false,
             skipping: false,
             received: self.from,
@@ -118,24 +148,11 @@ impl Reader {
             Frame::Data { start, wal_end, body } => {
                 load.received = load.received.max(wal_end).max(start);
                 let bytes = body.len();
-                let message = pgoutput::decode(body)
+                let message = load
+                    .decoder
+                    .decode(body)
                     .doing(Kind::Server, || format!("blue sent a message we cannot read, at {start}"))?;
-                match &message {
-                    Message::Begin(begin) => {
-                        load.inside = true;
-                        load.skipping = begin.commit_lsn < self.from;
-                    }
-                    Message::Commit(_) => load.inside = false,
-                    _ => {}
-                }
-                // What a skipped transaction tells of shapes is told only once, and is needed later.
-                if !load.skipping || matches!(message, Message::Relation(_)) {
-                    load.bytes += bytes;
-                    load.events.push_back(Event::Message(message, bytes as u64));
-                }
-                if !load.inside {
-                    load.skipping = false;
-                }
+                load.pass(message, bytes, self.from);
             }
             Frame::Keepalive { wal_end, reply_requested } => {
                 load.received = load.received.max(wal_end);

@@ -6,6 +6,7 @@ mod mapped;
 mod reshaped;
 mod scene;
 mod sets;
+mod streamed;
 mod subscription;
 
 pub(crate) use scene::{PATIENCE, Scene, followed};

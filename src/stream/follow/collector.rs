@@ -1,14 +1,16 @@
 //! Turning what was read into batches: changes get the shape they are written by, up to the end of a batch.
 
-use super::Memory;
+use super::{Memory, Streaming};
 use crate::error::{Error, Kind, Result};
 use crate::pg::lsn::Lsn;
 use crate::pg::name::TableName;
-use crate::stream::batch::Batch;
+use crate::stream::batch::{Batch, PART_WEIGHT_BYTES};
 use crate::stream::change::{Change, Emptying};
-use crate::stream::pgoutput::{Begin, Message, OldTuple, Relation, Tuple};
+use crate::stream::pgoutput::streaming::Streamed;
+use crate::stream::pgoutput::{Begin, CommitTime, Message, OldTuple, Relation, Tuple};
 use crate::stream::reader::{Event, Parcel};
 use crate::stream::shape::{FollowTable, Shape};
+use crate::stream::streamed::{Part, Transactions};
 use std::sync::Arc;
 
 /// A change of a row as blue sent it.
@@ -29,6 +31,14 @@ impl Sent {
     }
 }
 
+/// What green is to write next.
+pub(super) enum Work {
+    /// Of transactions that blue has committed.
+    Batch(Box<Batch>),
+    /// Of one that still runs there, or did until now.
+    Part(Part),
+}
+
 /// Collects one batch after the other.
 pub(super) struct Collector<'m> {
     memory: &'m mut Memory,
@@ -41,16 +51,68 @@ pub(super) struct Collector<'m> {
     pub idle: Option<Lsn>,
     /// The transaction that is read, while some table's copy may have seen it.
     perhaps_seen: Option<Begin>,
+    running: Transactions,
+    /// Whose block we are in, and the subtransaction that is read.
+    within: Option<(u32, u32)>,
+    /// What commits from now on, commits after this position.
+    passed: Lsn,
 }
 
 impl<'m> Collector<'m> {
-    pub fn new(memory: &'m mut Memory) -> Collector<'m> {
-        Collector { memory, batch: Batch::new(), parcel: None, unknown: None, idle: None, perhaps_seen: None }
+    /// For a stream of what commits from a position on.
+    pub fn new(memory: &'m mut Memory, from: Lsn) -> Collector<'m> {
+        // Blue tells all shapes anew, and some of these may never have come to be.
+        for oid in std::mem::take(&mut memory.unproved).into_keys() {
+            memory.shapes.remove(&oid);
+        }
+        memory.calm();
+        Collector {
+            memory,
+            batch: Batch::new(),
+            parcel: None,
+            unknown: None,
+            idle: None,
+            perhaps_seen: None,
+            running: Transactions::default(),
+            within: None,
+            passed: from,
+        }
     }
 
     /// Whether it can take another parcel.
     pub fn wants_more(&self) -> bool {
-        self.parcel.is_none() && !self.batch.is_full()
+        self.parcel.is_none() && !self.batch.is_full() && !self.is_pressed()
+    }
+
+    /// Something of a transaction that runs on blue must be written, and what blue committed before it first.
+    pub fn is_pressed(&self) -> bool {
+        self.running.is_due()
+    }
+
+    /// Nothing is being written: once nothing runs either, what goes wrong is not for the streaming.
+    pub fn rest(&mut self) {
+        if self.running.is_empty() {
+            self.memory.calm();
+        }
+    }
+
+    /// Takes out what green is to write next.
+    ///
+    /// # Errors
+    /// [`Kind::Gate`] when too much runs on blue at once.
+    pub fn take_work(&mut self) -> Result<Work> {
+        if self.batch.is_empty()
+            && self.is_pressed()
+            && let Some(part) = self.running.take_part()?
+        {
+            return Ok(Work::Part(part));
+        }
+        if self.batch.at_boundary()
+            && let Some(position) = self.idle.take()
+        {
+            self.batch.pass(position);
+        }
+        Ok(Work::Batch(Box::new(self.batch.take())))
     }
 
     pub fn give(&mut self, parcel: Parcel) {
@@ -63,14 +125,34 @@ impl<'m> Collector<'m> {
     /// [`Kind::Gate`] when blue's tables changed, or a row cannot be found on green.
     pub fn collect(&mut self) -> Result<()> {
         while self.unknown.is_none() && !self.batch.is_full() {
+            self.take_small();
+            if self.is_pressed() {
+                return Ok(());
+            }
             let Some(parcel) = &mut self.parcel else { return Ok(()) };
             match parcel.events.pop_front() {
                 Some(Event::Message(message, bytes)) => self.take(message, bytes)?,
-                Some(Event::Idle(position)) => self.idle = Some(position),
+                Some(Event::Idle(position)) => {
+                    self.passed = self.passed.max(position);
+                    self.idle = Some(position);
+                }
                 None => self.parcel = None,
             }
         }
         Ok(())
+    }
+
+    /// A transaction that ended before it grew goes the way of all others.
+    fn take_small(&mut self) {
+        let room = match self.batch.is_empty() {
+            true => usize::MAX,
+            false => PART_WEIGHT_BYTES.saturating_sub(self.batch.weight_bytes()),
+        };
+        if let Some((whole, commit)) = self.running.take_small(room) {
+            self.batch.begin();
+            self.batch.absorb(whole);
+            self.batch.end(&commit);
+        }
     }
 
     /// The table green must be asked about before anything more is collected.
@@ -88,17 +170,83 @@ impl<'m> Collector<'m> {
         });
         let placed = placed.collect();
         self.memory.shapes.insert(oid, placed);
+        // Told by a transaction that may still be rolled back, and with it what it did to the table.
+        if let Some((xid, _)) = self.within {
+            self.memory.unproved.insert(oid, xid);
+        }
     }
 
-    fn take(&mut self, message: Message, bytes: u64) -> Result<()> {
+    /// The same was told once more.
+    fn prove(&mut self, oid: u32) {
+        if let Some(told_by) = self.memory.unproved.get_mut(&oid) {
+            match self.within {
+                Some((xid, _)) => *told_by = xid,
+                None => {
+                    self.memory.unproved.remove(&oid);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, message: Streamed, bytes: u64) -> Result<()> {
+        match message {
+            Streamed::Whole(message) => return self.take_message(message, bytes),
+            Streamed::Start { xid } => {
+                self.memory.streaming = Streaming::InUse;
+                self.running.start(xid)?;
+                self.within = Some((xid, xid));
+                // Where it will commit is not known. But it runs at this position, so a copy that was made before has not seen
+                // it; one made later has when its snapshot did: ids do not come round again while it runs.
+                let begin = Begin { commit_lsn: self.passed, commit_time: CommitTime(0), xid };
+                self.perhaps_seen = self.memory.seen.may_have(&begin).then_some(begin);
+            }
+            Streamed::Part { xid, message } => {
+                self.within = self.within.map(|(top, _)| (top, xid));
+                return self.take_message(message, bytes);
+            }
+            Streamed::Stop => (self.within, self.perhaps_seen) = (None, None),
+            Streamed::Commit { xid, commit } => {
+                self.passed = self.passed.max(commit.end_lsn);
+                self.running.commit(xid, commit)?;
+                self.memory.unproved.retain(|_, told_by| *told_by != xid);
+            }
+            Streamed::Abort { xid, subxid } => {
+                self.running.abort(xid, subxid);
+                if xid == subxid {
+                    self.forget_told_by(xid);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a transaction that was rolled back told of tables may have been its own doing, and blue tells it anew.
+    fn forget_told_by(&mut self, xid: u32) {
+        let Memory { shapes, unproved, .. } = &mut *self.memory;
+        unproved.retain(|oid, told_by| {
+            let told = *told_by == xid;
+            if told {
+                shapes.remove(oid);
+            }
+            !told
+        });
+    }
+
+    fn take_message(&mut self, message: Message, bytes: u64) -> Result<()> {
         match message {
             Message::Begin(begin) => {
                 self.batch.begin();
                 self.perhaps_seen = self.memory.seen.may_have(&begin).then_some(begin);
             }
-            Message::Commit(commit) => self.batch.end(&commit),
+            Message::Commit(commit) => {
+                self.passed = self.passed.max(commit.end_lsn);
+                self.batch.end(&commit);
+            }
             Message::Relation(relation) => return self.meet(relation),
-            Message::Logical(message) => self.batch.hear(&message),
+            Message::Logical(message) => match self.within {
+                Some((xid, _)) => return self.running.hear(xid, &message),
+                None => self.batch.hear(&message),
+            },
             Message::Origin { .. } | Message::Type { .. } => {}
             Message::Insert { relation, new } => return self.take_row(relation, Sent::Insert(new), bytes),
             Message::Update { relation, old, new } => {
@@ -137,9 +285,10 @@ impl<'m> Collector<'m> {
             None => Some(change),
             Some(transaction) => self.memory.seen.unseen(change, transaction)?,
         };
-        match change {
-            Some(change) => self.batch.add(change, bytes),
-            None => Ok(()),
+        match (change, self.within) {
+            (Some(change), Some((xid, subxid))) => self.running.add(xid, subxid, change, bytes),
+            (Some(change), None) => self.batch.add(change, bytes),
+            (None, _) => Ok(()),
         }
     }
 
@@ -148,6 +297,7 @@ impl<'m> Collector<'m> {
         let blue = TableName::new(relation.schema.as_str(), relation.name.as_str());
         if let Some(known) = self.memory.shapes.get(&relation.oid) {
             if known.iter().all(|known| known.relation == relation) {
+                self.prove(relation.oid);
                 return Ok(());
             }
             return Err(Error::new(Kind::Gate, format!("the shape of {} changed on blue", blue.plain())).hint(

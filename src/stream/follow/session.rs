@@ -1,12 +1,12 @@
 //! One set of connections, from the progress row until something breaks or we are told to stop.
 
-use super::collector::Collector;
+use super::collector::{Collector, Work};
 use super::looking::{Ending, Pulse, look_again_and_again};
-use super::{Memory, Shared, Wish};
+use super::{Memory, Shared, Streaming, Wish};
 use crate::error::{Error, Kind, Result};
 use crate::pg::lsn::Lsn;
-use crate::pg::replication::{Identity, ReplicationConn};
-use crate::stream::apply::{Committed, Ledger, WalPositions, Writer};
+use crate::pg::replication::{Identity, ReplicationConn, SENDS_EARLY_FROM, Sending};
+use crate::stream::apply::{Committed, Ledger, Sessions, WalPositions, Writer};
 use crate::stream::batch::Applied;
 use crate::stream::progress::Progress;
 use crate::stream::reader::{Feedback, Parcel, Reader, WAITING_BYTES, WAITING_PARCELS};
@@ -47,20 +47,19 @@ pub(super) async fn run(
     let spec = &shared.spec;
     let watch = SlotWatch::connect(&spec.blue, &spec.slot, &spec.publication).await?;
     let state = watch.look().await?;
-    let mut writer = Writer::connect(&spec.green, &spec.slot, spec.epoch, ledger.clone()).await?;
-    writer.keep_joined(&spec.joined).await?;
-    let progress = check_progress(shared, writer.read_progress().await?, &state)?;
-    memory.seen = writer.read_seen(spec.attempt).await?;
+    let mut green = Sessions::connect(&spec.green, &spec.slot, spec.epoch, ledger.clone()).await?;
+    green.main.keep_joined(&spec.joined).await?;
+    let progress = check_progress(shared, green.main.read_progress().await?, &state)?;
+    memory.seen = green.main.read_seen(spec.attempt).await?;
     let mut conn = ReplicationConn::connect(&spec.blue, "follow").await?;
     check_identity(blue, conn.identify().await?)?;
-    let stream = conn
-        .start(
-            &spec.slot,
-            progress.position,
-            std::slice::from_ref(&spec.publication),
-            watch.server_version_num,
-        )
-        .await?;
+    let sending = match memory.streaming {
+        Streaming::Off => Sending::Committed,
+        _ if watch.server_version_num < SENDS_EARLY_FROM => Sending::Committed,
+        Streaming::Wanted | Streaming::InUse => Sending::Early,
+    };
+    let publications = std::slice::from_ref(&spec.publication);
+    let stream = conn.start_sending(&spec.slot, progress.position, publications, sending).await?;
 
     // What a row on green says was read by a new session, but its commit may not be flushed yet: only the slot's own
     // position counts as durable until a flush is seen.
@@ -89,8 +88,8 @@ pub(super) async fn run(
     let session = Session {
         shared,
         wishes: wishes.clone(),
-        green: Green::Free(Box::new(writer)),
-        collector: Collector::new(memory),
+        green: Green::Free(Box::new(green)),
+        collector: Collector::new(memory, progress.position),
         parcels,
         feedback,
         unflushed: VecDeque::new(),
@@ -105,7 +104,8 @@ pub(super) async fn run(
         outcome = session.apply(reading) => return outcome,
         ending = look_again_and_again(&watch, shared, &pulse) => ending,
     };
-    // By now the session is gone and the slot free.
+    // By now the session is gone and the slot free. What is wrong with blue's slot is not for the streaming.
+    memory.calm();
     match ending {
         Ending::Broken(error) => Err(error),
         Ending::HoldsTooMuch { retained_bytes } => Err(watch.give_up(retained_bytes).await),
@@ -177,8 +177,8 @@ impl Drop for Reading {
 
 /// Green's side: one batch at a time, while the next one is collected.
 enum Green {
-    Free(Box<Writer>),
-    Writing(BoxFuture<'static, (Box<Writer>, Result<Option<Committed>>)>),
+    Free(Box<Sessions>),
+    Writing(BoxFuture<'static, (Box<Sessions>, Result<Option<Committed>>)>),
     /// After a failure.
     Gone,
 }
@@ -208,6 +208,7 @@ impl Session<'_> {
         loop {
             self.collector.collect()?;
             if matches!(self.green, Green::Free(_)) {
+                self.collector.rest();
                 if self.wishes.has_changed().unwrap_or(true) && self.obey().await? {
                     return self.stop(reading).await;
                 }
@@ -234,7 +235,7 @@ impl Session<'_> {
 
     fn writer(&mut self) -> Result<&mut Writer> {
         match &mut self.green {
-            Green::Free(writer) => Ok(writer),
+            Green::Free(sessions) => Ok(&mut sessions.main),
             Green::Writing(_) | Green::Gone => Err(Error::new(Kind::Bug, "green is written to meanwhile")),
         }
     }
@@ -252,7 +253,7 @@ impl Session<'_> {
     /// Whether what is collected should be written now.
     fn is_due(&self) -> bool {
         let batch = &self.collector.batch;
-        batch.is_full() || (self.may_write() && self.patience().is_zero())
+        batch.is_full() || self.collector.is_pressed() || (self.may_write() && self.patience().is_zero())
     }
 
     /// Nothing more is waiting, and what we have ends where a blue transaction does.
@@ -272,19 +273,17 @@ impl Session<'_> {
 
     /// Begins to write what is collected.
     fn write(&mut self) -> Result<()> {
-        let Green::Free(mut writer) = std::mem::replace(&mut self.green, Green::Gone) else {
+        let Green::Free(mut sessions) = std::mem::replace(&mut self.green, Green::Gone) else {
             return Err(Error::new(Kind::Bug, "green is written to meanwhile"));
         };
-        if self.collector.batch.at_boundary()
-            && let Some(position) = self.collector.idle.take()
-        {
-            self.collector.batch.pass(position);
-        }
-        let batch = self.collector.batch.take();
+        let work = self.collector.take_work()?;
         self.green = Green::Writing(
             async move {
-                let outcome = writer.write(batch).await;
-                (writer, outcome)
+                let outcome = match work {
+                    Work::Batch(batch) => sessions.main.write(*batch).await,
+                    Work::Part(part) => sessions.write_part(part).await,
+                };
+                (sessions, outcome)
             }
             .boxed(),
         );
@@ -294,13 +293,13 @@ impl Session<'_> {
     /// Waits until what is being written is in.
     async fn written(&mut self) -> Result<()> {
         let Green::Writing(writing) = &mut self.green else { return Ok(()) };
-        let (writer, outcome) = writing.await;
-        self.wrote(writer, outcome)
+        let (sessions, outcome) = writing.await;
+        self.wrote(sessions, outcome)
     }
 
-    fn wrote(&mut self, writer: Box<Writer>, outcome: Result<Option<Committed>>) -> Result<()> {
-        let synchronous = writer.is_synchronous();
-        self.green = Green::Free(writer);
+    fn wrote(&mut self, sessions: Box<Sessions>, outcome: Result<Option<Committed>>) -> Result<()> {
+        let synchronous = sessions.main.is_synchronous();
+        self.green = Green::Free(sessions);
         let Some(Committed { applied, wal }) = outcome? else { return Ok(()) };
         self.idle_written = Instant::now();
         if let Some(time) = applied.commit_time {
@@ -362,12 +361,12 @@ impl Session<'_> {
         if matches!(self.green, Green::Writing(_)) {
             let more = self.collector.wants_more();
             let Green::Writing(writing) = &mut self.green else { return Ok(true) };
-            let (writer, outcome) = tokio::select! {
+            let (sessions, outcome) = tokio::select! {
                 biased;
                 written = writing => written,
                 parcel = self.parcels.recv(), if more => return Ok(self.give(parcel)),
             };
-            self.wrote(writer, outcome)?;
+            self.wrote(sessions, outcome)?;
             return Ok(true);
         }
         let batch = &self.collector.batch;
@@ -401,7 +400,7 @@ impl Session<'_> {
             self.write()?;
             self.written().await?;
         }
-        // Inside of a blue transaction there is nothing to keep: it comes again as a whole.
+        // Inside of a blue transaction there is nothing to keep: it comes again as a whole. So do those that still run.
         let waited = Instant::now();
         while self.awaits_flush() && waited.elapsed() < STOP_FLUSH_WAIT {
             self.poll_flush().await?;

@@ -66,7 +66,7 @@ impl Historian {
         sql + if self.random.random_ratio(1, 15) { "rollback" } else { "commit" }
     }
 
-    /// Many rows at once: they come, then most change, some go.
+    /// Many rows at once: they come, then most change, some go. What changes or goes may be undone.
     pub fn large_transaction(&mut self, table: &Table) -> String {
         let (from, to) = (self.large, self.large + LARGE_ROWS - 1);
         self.large += LARGE_ROWS;
@@ -81,15 +81,26 @@ impl Historian {
                 let number = self.number();
                 let _ = write!(
                     sql,
-                    "update public.{} set {} = {};",
+                    "savepoint a; update public.{} set {} = {}; {} a;",
                     table.name,
                     column.name,
-                    column.value_or_null(&mut self.random, &number)
+                    column.value_or_null(&mut self.random, &number),
+                    self.how_it_ends()
                 );
             }
-            let _ = write!(sql, "delete from public.{} where {};", table.name, self.some_rows(table, 5000));
+            let rows = self.some_rows(table, 5000);
+            let _ = write!(
+                sql,
+                "savepoint b; delete from public.{} where {rows}; {} b;",
+                table.name,
+                self.how_it_ends()
+            );
         }
         sql + "commit"
+    }
+
+    fn how_it_ends(&mut self) -> &'static str {
+        if self.random.random_ratio(1, 3) { "rollback to" } else { "release" }
     }
 
     fn number(&mut self) -> String {

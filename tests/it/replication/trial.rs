@@ -70,6 +70,12 @@ impl Ground {
         let tables: Vec<Table> =
             (0..count).map(|at| Table::draw(&mut random, &format!("r{seed}_{at}"), blue, style)).collect();
         self.make(seed, &tables).await;
+        // Every other blue sends transactions while they run, as soon as they have some rows.
+        let held = if seed % 2 == 1 { "64kB" } else { "64MB" };
+        let database = self.scene.pair.blue_database();
+        self.scene
+            .run(&format!("alter database \"{database}\" set logical_decoding_work_mem = '{held}'"))
+            .await;
         let mut chance = StdRng::seed_from_u64(seed ^ u64::MAX);
         let mut historian = Historian::new(random, style);
         let rounds = historian.random.random_range(2..=3);
