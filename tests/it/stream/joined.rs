@@ -322,6 +322,14 @@ async fn what_green_does_not_take_is_told() {
     .await;
     scene.run("insert into login values ('l1', 'app', 's', null, null); insert into consent values ('c1', 'l1', null)").await;
     caught_up(&scene).await;
+    // One change at a time, as when green is close behind blue.
+    let follower = scene.follow();
+    for round in 0..4 {
+        scene.run(&format!("update login set subject = 's{round}' where challenge = 'l1'")).await;
+        scene.drained(&follower, &format!("round {round}")).await;
+        assert_joined(&scene).await;
+    }
+    follower.stop(PATIENCE).await.unwrap();
     scene.run("insert into consent_done values ('c1', 'g', true)").await;
     let error = scene.failure().await;
     assert_eq!(error.kind, Kind::Server, "{:?}", error.chain());
