@@ -42,14 +42,29 @@ pub async fn occupants(green: &Client, from: SchemaFrom, tables: &[TableName]) -
     }
 }
 
+/// How far emptying goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// These tables and no other.
+    These,
+    /// Tables that refer to them as well: after the vendor's SQL, a copied table may be there under another name.
+    AllThatRefer,
+}
+
 /// Takes the copy back: empties the tables, all in one transaction, and forgets the ledger's rows of the attempt.
 ///
 /// Tables that are gone are passed over. A crash in the middle leaves all rows.
 ///
 /// # Errors
 /// [`Kind::Server`] when green refuses, as when another table's foreign key points here; [`Kind::Lease`].
-pub async fn forget(green: &Client, tables: &[TableName], attempt: i32, epoch: i64) -> Result<()> {
-    let result = forget_in_transaction(green, tables, attempt, epoch).await;
+pub async fn forget(
+    green: &Client,
+    tables: &[TableName],
+    reach: Reach,
+    attempt: i32,
+    epoch: i64,
+) -> Result<()> {
+    let result = forget_in_transaction(green, tables, reach, attempt, epoch).await;
     if result.is_err() {
         // The first error is the one to tell; when this fails too, the session is gone and the server has rolled back.
         let _ = green.batch_execute("rollback").await;
@@ -57,7 +72,13 @@ pub async fn forget(green: &Client, tables: &[TableName], attempt: i32, epoch: i
     result
 }
 
-async fn forget_in_transaction(green: &Client, tables: &[TableName], attempt: i32, epoch: i64) -> Result<()> {
+async fn forget_in_transaction(
+    green: &Client,
+    tables: &[TableName],
+    reach: Reach,
+    attempt: i32,
+    epoch: i64,
+) -> Result<()> {
     lease::begin(green, epoch).await?;
     // As a replica, neither the tables' own TRUNCATE triggers nor our gate have a say.
     green
@@ -72,8 +93,12 @@ async fn forget_in_transaction(green: &Client, tables: &[TableName], attempt: i3
         .doing(Kind::Server, || "green's tables cannot be listed".into())?;
     if !there.is_empty() {
         let list: Vec<String> = there.iter().map(|row| row.get("target")).collect();
+        let cascade = match reach {
+            Reach::These => "",
+            Reach::AllThatRefer => " cascade",
+        };
         green
-            .batch_execute(&format!("truncate table {}", list.join(", ")))
+            .batch_execute(&format!("truncate table {}{cascade}", list.join(", ")))
             .await
             .doing(Kind::Server, || "the copied tables cannot be emptied on green".into())?;
     }

@@ -100,13 +100,17 @@ pub async fn look_first(brief: &Brief) -> Result<()> {
 /// All that takes time while clients go on undisturbed, and then the gates.
 async fn get_ready(session: &Session) -> Result<()> {
     let world = &session.world;
-    match world.plan.is_snapshot() {
-        true => work_off_revocations(session).await?,
-        false => warm_up(session).await?,
+    let is_snapshot = world.plan.is_snapshot();
+    if !is_snapshot {
+        warm_up(session).await?;
     }
     // As late as can be: once clients are on green, a refresh would lock them out of the view.
     views::refresh(&world.blue_info, &world.green_info, world.epoch, &world.ears).await?;
     gates::give_statistics(world).await?;
+    // Last, so that little comes in until the pause.
+    if is_snapshot {
+        work_off_revocations(session).await?;
+    }
     gates::refuse(&gates::look(world).await?)
 }
 
@@ -378,13 +382,17 @@ pub async fn dry_run(brief: &Brief) -> Result<Rehearsal> {
 
 /// What a cutover now would lose, in words.
 fn lost_so_far(moment: &MomentStatus) -> String {
-    let tables: Vec<String> = moment
-        .written_since
-        .iter()
-        .flatten()
-        .map(|table| format!("about {} rows of {}", table.writes.total(), table.table.plain()))
-        .collect();
-    let what = if tables.is_empty() { "no rows by its counters".to_owned() } else { tables.join(", ") };
+    let written = moment.written_since.iter().flatten();
+    let known =
+        written.map(|table| format!("about {} rows of {}", table.writes.total(), table.table.plain()));
+    let not_known =
+        moment.not_known.iter().map(|table| format!("nobody knows how many of {}", table.plain()));
+    let tables: Vec<String> = known.chain(not_known).collect();
+    let what = match (&moment.written_since, tables.is_empty()) {
+        (None, _) => "nobody knows how much, since blue does not answer".to_owned(),
+        (Some(_), true) => "no rows by its counters".to_owned(),
+        (Some(_), false) => tables.join(", "),
+    };
     format!("; what blue wrote since {} is lost: {what}", moment.at)
 }
 

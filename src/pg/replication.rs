@@ -61,6 +61,11 @@ pub enum Sending {
     Early,
 }
 
+/// Blue decodes nothing while it sends a block, and we write nothing while it decodes the next one: small blocks do both at
+/// once. Never more than the operator allows.
+const SMALL_BLOCKS: &str = "select set_config(name, least(setting::bigint, 16384)::text || 'kB', false) \
+     from pg_catalog.pg_settings where name = 'logical_decoding_work_mem'";
+
 /// The first server that can send [`Sending::Early`].
 pub const SENDS_EARLY_FROM: i32 = 140_000;
 
@@ -210,11 +215,15 @@ impl ReplicationConn {
         publications: &[String],
         sending: Sending,
     ) -> Result<ReplicationStream> {
+        let mut conn = self;
         let options = match sending {
             Sending::Committed => "proto_version '1'",
-            Sending::Early => "proto_version '2', streaming 'on'",
+            Sending::Early => {
+                conn.command(SMALL_BLOCKS, conn.info.connect_timeout).await?;
+                "proto_version '2', streaming 'on'"
+            }
         };
-        self.start_with(slot, from, publications, options).await
+        conn.start_with(slot, from, publications, options).await
     }
 
     /// As [`ReplicationConn::start`], leaving changes out by where they come from.

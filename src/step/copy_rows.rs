@@ -9,7 +9,9 @@ use super::{
 use crate::copy::{
     builds::Builds,
     cutting::Chunking,
-    deferred, empty, ledger,
+    deferred,
+    empty::{self, Reach},
+    ledger,
     rows::{self, CopySpec, CopyTable, CopyTotals},
     throttle::{HELD_MAX, Throttling},
 };
@@ -100,7 +102,13 @@ impl Step<World> for CopyRows {
         world.prove_lease().await?;
         mark::clear(world, MARK).await?;
         let tables = world.green_tables();
-        empty::forget(&*world.client(Side::Green).await?, &tables, world.attempt.number, world.epoch).await?;
+        let reach = match world.plan.schema.after_copy.is_empty() {
+            true => Reach::These,
+            false => Reach::AllThatRefer,
+        };
+        let green = world.client(Side::Green).await?;
+        empty::forget(&green, &tables, reach, world.attempt.number, world.epoch).await?;
+        drop(green);
         slot::close(world).await
     }
 }

@@ -7,6 +7,7 @@ use crate::pg::name::TableName;
 use crate::plan::Side;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use tokio_postgres::Client;
 
 /// Reads blue's counters a last time. It waits until the server has heard of the last writes.
@@ -24,6 +25,9 @@ pub struct Lost {
     /// Tables whose counters began anew meanwhile.
     pub not_known: Vec<TableName>,
 }
+
+/// A server takes counts over from a session at once when it ends; to be told to end takes it a moment.
+const COUNTS_ARRIVE_IN: Duration = Duration::from_secs(1);
 
 const MARK: &str = "what blue has and green has not";
 
@@ -45,6 +49,8 @@ impl Step<World> for CountLost {
         let moment = take_moment::read(&*world.client(Side::Green).await?, world.attempt.number)
             .await?
             .ok_or_else(|| Error::new(Kind::Bug, "green does not know of which moment its copy is"))?;
+        // Sessions tell their counts when they end, and these were ended a moment ago.
+        tokio::time::sleep(COUNTS_ARRIVE_IN).await;
         let (tables, not_known) =
             take_moment::written_since(&*world.client(Side::Blue).await?, &moment).await?;
         let lost = Lost { tables, not_known };

@@ -5,6 +5,7 @@
 //! are looked at, in order, before the commit.
 
 mod at_once;
+mod backends;
 mod conflict;
 mod copy_text;
 mod joined;
@@ -29,6 +30,7 @@ use crate::pg::connect;
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::lsn::Lsn;
 use at_once::AtOnce;
+pub(super) use backends::Backends;
 use joined::JoinedTables;
 use landing::Landings;
 use pending::{About, Pending, Pipeline};
@@ -58,6 +60,8 @@ pub(super) struct Ledger {
     pub dirty_limit: usize,
     /// Keys whose rows another part of ours may have removed already.
     pub exempt: Arc<Mutex<HashSet<DirtyKey>>>,
+    /// The sessions on green that may still be at work.
+    pub backends: Backends,
 }
 
 /// A commit on green.
@@ -125,6 +129,7 @@ impl Writer {
             .await
             .doing(Kind::Server, || format!("cannot become a replica's session on {}", green.label()))
             .map_err(|error| error.hint("The role needs SUPERUSER, or SET on session_replication_role."))?;
+        ledger.backends.add(&client).await?;
         let prepare = async |sql: &str| {
             client.prepare(sql).await.doing(Kind::Server, || {
                 "cannot prepare to apply on green: has its schema `migrate` been made?".to_owned()

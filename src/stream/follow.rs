@@ -7,7 +7,7 @@ mod session;
 pub use super::dirty::DirtyKey;
 pub use super::shape::FollowTable;
 
-use super::apply::Ledger;
+use super::apply::{Backends, Ledger};
 use super::batch::Applied;
 use super::dirty::DirtyKeys;
 use super::seen::Seen;
@@ -15,6 +15,7 @@ use super::shape::Shape;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Ears, Event};
 use crate::mapping::Joining;
+use crate::pg::connect;
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::lsn::Lsn;
 use crate::pg::name::TableName;
@@ -111,7 +112,7 @@ struct Memory {
     /// For each part of a table, which is one when it is not split.
     shapes: HashMap<u32, Vec<Arc<Shape>>>,
     /// Those that only a transaction told that still runs.
-    unproved: HashMap<u32, u32>,
+    unproved: HashMap<u32, HashSet<u32>>,
     streaming: Streaming,
 }
 
@@ -388,6 +389,7 @@ async fn run(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>) {
         dirty: Arc::clone(&shared.dirty),
         dirty_limit: shared.spec.dirty_keys,
         exempt: Arc::clone(&shared.exempt),
+        backends: Backends::default(),
     };
     let mut blue: Option<Identity> = None;
     let mut patience = trouble::Patience::default();
@@ -409,6 +411,7 @@ async fn run(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>) {
         }
         if wishes.borrow().stop && trouble::may_pass(&error) {
             tracing::warn!("following was interrupted when it was told to stop: {said}");
+            end_sessions(&shared.spec.green, &ledger.backends).await;
             return;
         }
         match patience.next_wait().filter(|_| trouble::may_pass(&error)) {
@@ -429,5 +432,17 @@ async fn run(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>) {
         if wishes.borrow().stop {
             return;
         }
+    }
+}
+
+/// Whoever looks at green after a stop must not be overtaken by what is still under way there. When green cannot be reached,
+/// nobody looks at it either.
+async fn end_sessions(green: &ConnInfo, backends: &Backends) {
+    let ended = match connect::connect(green, "apply").await {
+        Ok(client) => backends.end_all(&client).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
+        tracing::warn!("our sessions on green may not have ended: {}", error.chain().join(": "));
     }
 }

@@ -408,8 +408,10 @@ async fn views_statistics_and_taking_the_rows_back() {
         stage.count(&stage.blue, "select count(*) from public.measure_2025").await
     );
 
-    empty::forget(&stage.green, &tables, ATTEMPT, EPOCH).await.unwrap();
-    empty::forget(&stage.green, &tables, ATTEMPT, EPOCH).await.expect("a second time does nothing");
+    empty::forget(&stage.green, &tables, empty::Reach::These, ATTEMPT, EPOCH).await.unwrap();
+    empty::forget(&stage.green, &tables, empty::Reach::These, ATTEMPT, EPOCH)
+        .await
+        .expect("a second time does nothing");
     assert!(empty::occupants(&stage.green, SchemaFrom::None, &tables).await.unwrap().is_empty());
     assert_eq!(stage.count(&stage.green, "select count(*) from migrate.copy_table").await, 0);
 

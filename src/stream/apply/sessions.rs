@@ -40,10 +40,13 @@ struct Running {
 }
 
 impl Sessions {
-    /// Connects to green.
+    /// Connects to green, and ends what an earlier connection left at work there.
     pub async fn connect(green: &ConnInfo, slot: &str, epoch: i64, ledger: Ledger) -> Result<Sessions> {
+        let earlier = ledger.backends.list();
+        let main = Writer::connect(green, slot, epoch, ledger.clone()).await?;
+        ledger.backends.end(earlier, &main.client).await?;
         Ok(Sessions {
-            main: Writer::connect(green, slot, epoch, ledger.clone()).await?,
+            main,
             green: green.clone(),
             slot: slot.to_owned(),
             epoch,

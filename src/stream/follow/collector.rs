@@ -172,7 +172,7 @@ impl<'m> Collector<'m> {
         self.memory.shapes.insert(oid, placed);
         // Told by a transaction that may still be rolled back, and with it what it did to the table.
         if let Some((xid, _)) = self.within {
-            self.memory.unproved.insert(oid, xid);
+            self.memory.unproved.entry(oid).or_default().insert(xid);
         }
     }
 
@@ -180,7 +180,9 @@ impl<'m> Collector<'m> {
     fn prove(&mut self, oid: u32) {
         if let Some(told_by) = self.memory.unproved.get_mut(&oid) {
             match self.within {
-                Some((xid, _)) => *told_by = xid,
+                Some((xid, _)) => {
+                    told_by.insert(xid);
+                }
                 None => {
                     self.memory.unproved.remove(&oid);
                 }
@@ -208,7 +210,7 @@ impl<'m> Collector<'m> {
             Streamed::Commit { xid, commit } => {
                 self.passed = self.passed.max(commit.end_lsn);
                 self.running.commit(xid, commit)?;
-                self.memory.unproved.retain(|_, told_by| *told_by != xid);
+                self.memory.unproved.retain(|_, told_by| !told_by.contains(&xid));
             }
             Streamed::Abort { xid, subxid } => {
                 self.running.abort(xid, subxid);
@@ -220,15 +222,16 @@ impl<'m> Collector<'m> {
         Ok(())
     }
 
-    /// What a transaction that was rolled back told of tables may have been its own doing, and blue tells it anew.
+    /// What a transaction that was rolled back told of tables may have been its own doing, and blue tells it anew, unless
+    /// another told the same.
     fn forget_told_by(&mut self, xid: u32) {
         let Memory { shapes, unproved, .. } = &mut *self.memory;
         unproved.retain(|oid, told_by| {
-            let told = *told_by == xid;
-            if told {
+            let was_alone = told_by.remove(&xid) && told_by.is_empty();
+            if was_alone {
                 shapes.remove(oid);
             }
-            !told
+            !was_alone
         });
     }
 

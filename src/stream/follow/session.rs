@@ -302,6 +302,8 @@ impl Session<'_> {
         self.green = Green::Free(sessions);
         let Some(Committed { applied, wal }) = outcome? else { return Ok(()) };
         self.idle_written = Instant::now();
+        // A position from before the end of a transaction that ran meanwhile.
+        self.collector.idle = self.collector.idle.filter(|idle| *idle > applied.position);
         if let Some(time) = applied.commit_time {
             self.pulse.newest_micros.store(time.unix_micros(), Ordering::Relaxed);
         }

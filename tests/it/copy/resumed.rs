@@ -205,7 +205,7 @@ async fn what_is_whole_stays_and_is_not_read_again() {
     assert_eq!(whole.into_iter().collect::<Vec<_>>(), ["public.a", "public.b"]);
 
     let tables: Vec<_> = stage.tables().await.into_iter().map(|table| table.green).collect();
-    empty::forget(&stage.green, &tables, ATTEMPT, EPOCH).await.unwrap();
+    empty::forget(&stage.green, &tables, empty::Reach::These, ATTEMPT, EPOCH).await.unwrap();
     assert_eq!(rows::copy(stage.spec().await, deaf()).await.unwrap().rows, 4);
 }
 

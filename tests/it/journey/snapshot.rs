@@ -24,7 +24,7 @@ const RESHAPES: &str =
     "alter table tally add column runs int not null default 0; alter table p1 add column head text;
     update p1 set head = left(note, 1);
     create table notes as select 'p1' as origin, id, note from p1 union all select 'p2', id, note from p2;
-    alter table notes add primary key (origin, id); drop table p2;";
+    alter table notes add primary key (origin, id); drop table p2; alter table daughter rename to child;";
 
 /// Run twice, it would show.
 const COUNTS: &str = "begin; update tally set runs = runs + 1; delete from p1 where id % 10 = 0; commit;";
@@ -38,7 +38,7 @@ struct Writer {
 impl Writer {
     async fn start(stage: &Stage) -> Writer {
         stage
-            .on_blue("create table step (n bigint primary key); create table tally (id int primary key, n bigint not null); insert into tally values (1, 0)")
+            .on_blue("create table step (n bigint primary key); create table tally (id int primary key, n bigint not null); insert into tally values (1, 0); create table mother (id int primary key); create table daughter (id int primary key, mother int references mother)")
             .await;
         let (blue, stop) = (stage.pair.blue().await, Arc::new(AtomicBool::new(false)));
         let stopped = Arc::clone(&stop);

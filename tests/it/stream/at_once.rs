@@ -96,3 +96,43 @@ async fn a_progress_row_that_is_ahead_stops_it_too() {
     assert_eq!(error.kind, Kind::Gate, "{:?}", error.chain());
     assert_eq!(count(&scene, "select count(*) from entry where id = 1000").await, 0);
 }
+
+#[tokio::test]
+async fn a_statement_under_way_when_the_stream_breaks_is_not_written_twice() {
+    let scene = Scene::set(Pair::fresh("at_once_cut_off").await, BANK, &BANK_TABLES).await;
+    let follower = scene.follow();
+    warm(&scene, &follower, 1).await;
+    let blocker = scene.pair.green().await;
+    blocker.batch_execute("begin; lock table account in exclusive mode").await.unwrap();
+    scene.run(&transfer(1, "1000")).await;
+    let waits = "select count(*) from pg_locks where not granted and relation = 'account'::regclass and pid in \
+                 (select pid from pg_stat_activity where application_name like '%migrate: apply%')";
+    until(&scene, waits, 1).await;
+    let first: i32 = scene
+        .green
+        .query_one("select pid from pg_locks where not granted and relation = 'account'::regclass", &[])
+        .await
+        .unwrap()
+        .get(0);
+    scene
+        .run(
+            "select pg_terminate_backend(pid) from pg_stat_activity \
+             where datname = current_database() and application_name like '%migrate: %'",
+        )
+        .await;
+    // Another session has taken its place.
+    let other = format!("{waits} and pid <> {first}");
+    until(&scene, &other, 1).await;
+    blocker.batch_execute("rollback").await.unwrap();
+    scene.drained(&follower, "end").await;
+    scene.assert_same().await;
+    follower.stop(PATIENCE).await.unwrap();
+}
+
+async fn until(scene: &Scene, sql: &str, wanted: i64) {
+    let began = std::time::Instant::now();
+    while count(scene, sql).await != wanted {
+        assert!(began.elapsed() < PATIENCE, "{sql}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
