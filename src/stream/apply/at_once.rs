@@ -151,7 +151,8 @@ impl Writer {
             }
         }
         let (sql, parameters) = statement_of(ones);
-        let known = match self.client.prepare(&sql).await {
+        let preparing = self.client.prepare(&sql);
+        let known = match tokio::time::timeout(ANSWER_TIMEOUT, preparing).await.map_err(|_| silent())? {
             Ok(statement) => Known::Prepared(Arc::new(Prepared { statement, parameters })),
             // A column that green has lost, say: the careful way tells it.
             Err(refused) if refused.as_db_error().is_some() => Known::Refused(DISTRUST_BATCHES),

@@ -7,7 +7,7 @@
 use super::Writer;
 use super::copy_text::{put_number, put_row};
 use super::landing::{DELETED, Landing, LandingStatement, insert_sql, sets_something};
-use super::pending::{ANSWER_TIMEOUT, About, Pending};
+use super::pending::{ANSWER_TIMEOUT, About, Pending, silent};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::stream::change::Change;
 use crate::stream::net::{Effect, NetEffect, NetRow, TableEffect};
@@ -302,7 +302,7 @@ impl RowStream {
         let sent = self.sink.send(piece);
         match tokio::time::timeout(ANSWER_TIMEOUT, sent).await {
             Ok(sent) => sent.doing(Kind::Server, || "green stopped taking rows".into()),
-            Err(_) => Err(too_slow()),
+            Err(_) => Err(silent()),
         }
     }
 
@@ -326,11 +326,6 @@ async fn in_time<T>(
         Ok(answer) => {
             answer.doing(Kind::Server, || format!("green refuses rows streamed for {}", shape.green.plain()))
         }
-        Err(_) => Err(too_slow()),
+        Err(_) => Err(silent()),
     }
-}
-
-fn too_slow() -> Error {
-    Error::new(Kind::Connect, format!("green has not answered for {} s", ANSWER_TIMEOUT.as_secs()))
-        .hint("Look for what it waits for in pg_stat_activity on green.")
 }
