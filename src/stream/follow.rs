@@ -21,7 +21,7 @@ use crate::pg::lsn::Lsn;
 use crate::pg::name::TableName;
 use crate::pg::replication::Identity;
 use crate::pg::trouble;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -109,11 +109,37 @@ struct Wish {
 struct Memory {
     tables: Vec<FollowTable>,
     seen: Seen,
-    /// For each part of a table, which is one when it is not split.
-    shapes: HashMap<u32, Vec<Arc<Shape>>>,
+    shapes: BTreeMap<u32, Told>,
     /// Those that only a transaction told that still runs.
     unproved: HashMap<u32, HashSet<u32>>,
     streaming: Streaming,
+}
+
+/// What blue told of a table.
+struct Told {
+    /// For each part of the table, which is one when it is not split.
+    parts: Vec<Arc<Shape>>,
+    /// How many changes they were given to.
+    given: usize,
+}
+
+/// Changes that share one count of their shape. The batch that is collected and the one that was written add to it and take
+/// from it at once, on two cores: with one count for all rows that took a tenth of our time for a large transaction.
+const SHAPE_SHARED_BY: usize = 4096;
+
+impl Told {
+    fn new(parts: Vec<Arc<Shape>>) -> Told {
+        Told { parts, given: 0 }
+    }
+
+    /// The shapes for one more change.
+    fn give(&mut self) -> &[Arc<Shape>] {
+        self.given += 1;
+        if self.given.is_multiple_of(SHAPE_SHARED_BY) {
+            self.parts.iter_mut().for_each(|part| *part = Arc::new(Shape::clone(part)));
+        }
+        &self.parts
+    }
 }
 
 /// Whether blue sends large transactions while they still run.
@@ -136,7 +162,7 @@ impl Memory {
         };
         let is_apart = spec.joined.is_empty() && !tables.iter().any(merged);
         let streaming = if is_apart { Streaming::Wanted } else { Streaming::Off };
-        Memory { tables, seen: Seen::default(), shapes: HashMap::new(), unproved: HashMap::new(), streaming }
+        Memory { tables, seen: Seen::default(), shapes: BTreeMap::new(), unproved: HashMap::new(), streaming }
     }
 
     /// What goes wrong now is not for the streaming.

@@ -16,6 +16,8 @@ use std::sync::Arc;
 /// Why a batch has no net effect, in a few words for the log.
 pub(super) type Unfoldable = &'static str;
 
+const INSERTED_TWICE: Unfoldable = "a key was inserted twice";
+
 /// A row to write: as blue sent it, or put together from several changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NetRow {
@@ -47,7 +49,8 @@ pub(super) struct TableEffect {
     pub effects: Vec<Effect>,
     /// For each effect the first change of its key: the row before that is the row that green has.
     pub firsts: Vec<usize>,
-    places: HashMap<Bytes, usize>,
+    /// Where the effect on each key is. While nothing but new rows came, nobody asks: none of 5 million keys is hashed then.
+    places: Option<HashMap<Bytes, usize>>,
 }
 
 /// The effects on all tables, in the order in which they were first met.
@@ -55,6 +58,8 @@ pub(super) struct TableEffect {
 pub(super) struct NetEffect {
     pub tables: Vec<TableEffect>,
     by_shape: HashMap<ShapeId, usize>,
+    /// The table of the last change.
+    last: Option<usize>,
     /// It is of tables that are merged alone: changes of all others are to be written in their order.
     pub of_merged_alone: bool,
 }
@@ -82,8 +87,7 @@ impl NetEffect {
                     Locate::Key(_) => table.insert(changes, at, NetRow::Sent(at)),
                     // Nothing else of this table can be in the batch: changes of rows without a key do not fold.
                     Locate::WholeRow | Locate::Nowhere(_) => {
-                        table.effects.push(Effect::Insert(NetRow::Sent(at)));
-                        table.firsts.push(at);
+                        table.push(at, Effect::Insert(NetRow::Sent(at)));
                         Ok(())
                     }
                 }
@@ -91,6 +95,7 @@ impl NetEffect {
             Change::Update { shape, old, new } => self.table(shape)?.update(changes, at, old.as_ref(), new),
             Change::Delete { shape, old } => {
                 let table = self.table(shape)?;
+                table.find_places(changes)?;
                 let key = key_of(&table.shape, old.tuple())?;
                 table.delete(key, at)
             }
@@ -114,6 +119,10 @@ impl NetEffect {
     }
 
     fn table(&mut self, shape: &Arc<Shape>) -> Result<&mut TableEffect, Unfoldable> {
+        // Most often it is the table of the change before.
+        if let Some(at) = self.last.filter(|at| self.tables[*at].shape.id() == shape.id()) {
+            return Ok(&mut self.tables[at]);
+        }
         let at = match self.by_shape.entry(shape.id()) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(vacant) => {
@@ -128,38 +137,64 @@ impl NetEffect {
                     shape: Arc::clone(shape),
                     effects: Vec::new(),
                     firsts: Vec::new(),
-                    places: HashMap::new(),
+                    places: None,
                 });
                 *vacant.insert(self.tables.len() - 1)
             }
         };
+        self.last = Some(at);
         Ok(&mut self.tables[at])
     }
 }
 
 impl TableEffect {
+    /// Makes it known where the effect on each key is, before something but a new row is added.
+    fn find_places(&mut self, changes: &[Change]) -> Result<(), Unfoldable> {
+        if self.places.is_some() || !matches!(self.shape.locate, Locate::Key(_)) {
+            return Ok(());
+        }
+        let mut places = HashMap::with_capacity(self.effects.len());
+        for (at, effect) in self.effects.iter().enumerate() {
+            let Effect::Insert(row) = effect else { return Err("a change came before its key was known") };
+            let key = key_of(&self.shape, row.tuple(changes).ok_or("a change has no row")?)?;
+            if places.insert(key, at).is_some() {
+                return Err(INSERTED_TWICE);
+            }
+        }
+        self.places = Some(places);
+        Ok(())
+    }
+
     fn effect(&self, key: &Bytes) -> Option<&Effect> {
-        self.places.get(key).map(|at| &self.effects[*at])
+        self.places.as_ref()?.get(key).map(|at| &self.effects[*at])
+    }
+
+    fn push(&mut self, at: usize, effect: Effect) {
+        self.effects.push(effect);
+        self.firsts.push(at);
     }
 
     fn set(&mut self, key: Bytes, at: usize, effect: Effect) {
-        match self.places.entry(key) {
-            Entry::Occupied(place) => self.effects[*place.get()] = effect,
-            Entry::Vacant(place) => {
-                place.insert(self.effects.len());
-                self.effects.push(effect);
-                self.firsts.push(at);
-            }
+        let next = self.effects.len();
+        let place = *self.places.get_or_insert_default().entry(key).or_insert(next);
+        match self.effects.get_mut(place) {
+            Some(known) => *known = effect,
+            None => self.push(at, effect),
         }
     }
 
+    /// A key that is inserted twice and never looked at again is green's to refuse.
     fn insert(&mut self, changes: &[Change], at: usize, row: NetRow) -> Result<(), Unfoldable> {
+        if self.places.is_none() {
+            self.push(at, Effect::Insert(row));
+            return Ok(());
+        }
         let new = row.tuple(changes).ok_or("a change has no row")?;
         let key = key_of(&self.shape, new)?;
         let effect = match self.effect(&key) {
             None | Some(Effect::Nothing) => Effect::Insert(row),
             Some(Effect::Delete(deleted)) => Effect::Replace(*deleted, row),
-            Some(_) => return Err("a key was inserted twice"),
+            Some(_) => return Err(INSERTED_TWICE),
         };
         self.set(key, at, effect);
         Ok(())
@@ -185,6 +220,7 @@ impl TableEffect {
         if !matches!(self.shape.locate, Locate::Key(_)) {
             return Err("a row without a key was changed");
         }
+        self.find_places(changes)?;
         let key_before = key_of(&self.shape, old.map_or(new, OldTuple::tuple))?;
         if old.is_some() && key_of(&self.shape, new)? != key_before {
             return self.change_key(changes, at, old, key_before);

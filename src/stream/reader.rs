@@ -114,8 +114,12 @@ impl Reader {
         let mut tick = tokio::time::interval(FEEDBACK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let frame = match self.stream.next().now_or_never() {
-                Some(frame) => frame?,
+            let here = match self.stream.next_here()? {
+                Some(frame) => Some(frame),
+                None => self.stream.next().now_or_never().transpose()?,
+            };
+            let frame = match here {
+                Some(frame) => frame,
                 None => {
                     // What ends inside of a transaction cannot be written yet: the server sends each row by itself, and
                     // handing them over so was a wake-up of the applying side for each.

@@ -25,7 +25,7 @@ pub struct FollowTable {
 }
 
 /// A table's shape on blue with its way onto green.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Shape {
     /// As blue told it, to be compared with what blue tells later.
     pub relation: Relation,

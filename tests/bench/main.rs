@@ -10,9 +10,14 @@ mod report;
 mod servers;
 
 use anyhow::{Context, Result, bail};
+use mimalloc::MiMalloc;
 use report::Report;
 use std::io::Write;
 use support::stop;
+
+/// As in the program: what is measured here is to be what users run.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// What was asked for.
 struct Options {

@@ -43,6 +43,19 @@ impl ReplicationStream {
         ReplicationStream { wire, info }
     }
 
+    /// A frame that was read with an earlier one.
+    ///
+    /// # Errors
+    /// As [`ReplicationStream::next`].
+    pub fn next_here(&mut self) -> Result<Option<Frame>> {
+        while let Some(message) = self.wire.buffered().map_err(|error| self.broken(error))? {
+            if let Some(frame) = self.frame(message)? {
+                return Ok(Some(frame));
+            }
+        }
+        Ok(None)
+    }
+
     /// The next frame. Cancel-safe. It waits as long as the server is silent; with nothing to send, a server gives a
     /// sign of life each half of its `wal_sender_timeout`.
     ///
@@ -51,19 +64,23 @@ impl ReplicationStream {
     pub async fn next(&mut self) -> Result<Frame> {
         loop {
             let message = self.wire.message().await.map_err(|error| self.broken(error))?;
-            match message.tag {
-                b'd' => return read_frame(message).map_err(|error| self.broken(error)),
-                b'E' => {
-                    let error = ServerError::read(&message.body);
-                    return Err(Error::new(
-                        Kind::Server,
-                        format!("{} ended the stream of changes", self.info.label()),
-                    )
-                    .source(error));
-                }
-                b'c' => return Err(self.broken(io::Error::other("the server shuts down"))),
-                _ => {}
+            if let Some(frame) = self.frame(message)? {
+                return Ok(frame);
             }
+        }
+    }
+
+    /// The frame that a message is; `None` for what is not of the stream.
+    fn frame(&self, message: Message) -> Result<Option<Frame>> {
+        match message.tag {
+            b'd' => read_frame(message).map(Some).map_err(|error| self.broken(error)),
+            b'E' => {
+                let error = ServerError::read(&message.body);
+                Err(Error::new(Kind::Server, format!("{} ended the stream of changes", self.info.label()))
+                    .source(error))
+            }
+            b'c' => Err(self.broken(io::Error::other("the server shuts down"))),
+            _ => Ok(None),
         }
     }
 

@@ -131,7 +131,7 @@ impl Wire {
     }
 
     /// A message that is here already.
-    fn buffered(&mut self) -> io::Result<Option<Message>> {
+    pub fn buffered(&mut self) -> io::Result<Option<Message>> {
         let missing = match self.incoming.first_chunk::<5>() {
             None => READ_BYTES,
             Some([_, length @ ..]) => {

@@ -15,7 +15,9 @@ pub(super) fn put_cell(out: &mut BytesMut, cell: &Cell) {
         return;
     };
     let mut rest: &[u8] = text;
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\\' | b'\n' | b'\r' | b'\t')) {
+    // Nearly no value has one, and to look through all of it without stopping takes the processor's wide registers.
+    let has_special = rest.iter().fold(false, |has, byte| has | is_special(*byte));
+    while has_special && let Some(at) = rest.iter().position(|byte| is_special(*byte)) {
         out.extend_from_slice(&rest[..at]);
         out.put_u8(b'\\');
         out.put_u8(match rest[at] {
@@ -27,6 +29,11 @@ pub(super) fn put_cell(out: &mut BytesMut, cell: &Cell) {
         rest = &rest[at + 1..];
     }
     out.extend_from_slice(rest);
+}
+
+/// It would end a value or a row, or begin an escape.
+fn is_special(byte: u8) -> bool {
+    matches!(byte, b'\\' | b'\n' | b'\r' | b'\t')
 }
 
 /// Adds a row of these cells, after what is on its line already.

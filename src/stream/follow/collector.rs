@@ -1,6 +1,6 @@
 //! Turning what was read into batches: changes get the shape they are written by, up to the end of a batch.
 
-use super::{Memory, Streaming};
+use super::{Memory, Streaming, Told};
 use crate::error::{Error, Kind, Result};
 use crate::pg::lsn::Lsn;
 use crate::pg::name::TableName;
@@ -169,7 +169,7 @@ impl<'m> Collector<'m> {
             Arc::new(shape.placed(part, sharing))
         });
         let placed = placed.collect();
-        self.memory.shapes.insert(oid, placed);
+        self.memory.shapes.insert(oid, Told::new(placed));
         // Told by a transaction that may still be rolled back, and with it what it did to the table.
         if let Some((xid, _)) = self.within {
             self.memory.unproved.entry(oid).or_default().insert(xid);
@@ -299,7 +299,7 @@ impl<'m> Collector<'m> {
     fn meet(&mut self, relation: Relation) -> Result<()> {
         let blue = TableName::new(relation.schema.as_str(), relation.name.as_str());
         if let Some(known) = self.memory.shapes.get(&relation.oid) {
-            if known.iter().all(|known| known.relation == relation) {
+            if known.parts.iter().all(|known| known.relation == relation) {
                 self.prove(relation.oid);
                 return Ok(());
             }
@@ -311,7 +311,7 @@ impl<'m> Collector<'m> {
         let anew = |known: &Arc<Shape>| {
             known.relation.schema == relation.schema && known.relation.name == relation.name
         };
-        if self.memory.shapes.values().flatten().any(anew) {
+        if self.memory.shapes.values().flat_map(|told| &told.parts).any(anew) {
             return Err(Error::new(Kind::Gate, format!("{} was made anew on blue", blue.plain()))
                 .hint("Green has the rows of the one before. `migrate rollback --all`, and start from a fresh copy."));
         }
@@ -324,8 +324,8 @@ impl<'m> Collector<'m> {
         Ok(())
     }
 
-    fn shapes(&self, oid: u32) -> Result<&[Arc<Shape>]> {
-        self.memory.shapes.get(&oid).map(Vec::as_slice).ok_or_else(|| {
+    fn shapes(&mut self, oid: u32) -> Result<&[Arc<Shape>]> {
+        self.memory.shapes.get_mut(&oid).map(Told::give).ok_or_else(|| {
             Error::new(
                 Kind::Server,
                 format!("blue sent a change of relation {oid} without having told its shape"),

@@ -99,6 +99,13 @@ fn what_two_changes_of_a_key_come_to() {
 }
 
 #[test]
+fn new_rows_alone_are_not_told_apart() {
+    use NetRow::Sent;
+    let twice = vec![Effect::Insert(Sent(0)), Effect::Insert(Sent(1))];
+    assert_eq!(effects(&[insert(0, "1"), insert(0, "2")]), Ok(twice), "green refuses them, or may have both");
+}
+
+#[test]
 fn a_cell_that_was_not_sent_is_the_one_before_it() {
     let merged = NetRow::Merged(row(0, "2", text("long")));
     assert_eq!(effects(&[insert(0, "1"), update(0, "2", Cell::Unchanged)]), Ok(vec![Effect::Insert(merged)]));
@@ -123,7 +130,8 @@ fn a_changed_key_is_two_effects_when_the_whole_row_is_known() {
 
 #[test]
 fn what_cannot_be_folded_is_left_to_exact_order() {
-    assert!(effects(&[insert(0, "1"), insert(0, "2")]).is_err());
+    assert!(effects(&[insert(0, "1"), insert(0, "2"), delete(0)]).is_err());
+    assert!(effects(&[delete(0), insert(0, "1"), insert(0, "2")]).is_err());
     assert!(effects(&[delete(0), update(0, "1", text("x"))]).is_err());
     assert!(
         effects(&[Change::Truncate {
@@ -134,7 +142,7 @@ fn what_cannot_be_folded_is_left_to_exact_order() {
         .is_err()
     );
     let null = Change::Insert { shape: keyed(), new: Tuple(vec![Cell::Null; 4]) };
-    assert!(effects(&[null]).is_err());
+    assert!(effects(&[null, delete(0)]).is_err());
     let keyless = || shape(Locate::WholeRow);
     let added = || Change::Insert { shape: keyless(), new: row(0, "1", text("x")) };
     assert_eq!(effects(&[added(), added()]).map(|effects| effects.len()), Ok(2));

@@ -8,7 +8,7 @@ use crate::stream::pgoutput::{Identity, Relation};
 use tokio_postgres::Client;
 
 /// A mapping, and where its sources are among blue's columns.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::stream) struct Mapped {
     pub fitted: Fitted,
     pub sources: Vec<usize>,
