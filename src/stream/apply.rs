@@ -33,7 +33,7 @@ use at_once::AtOnce;
 pub(super) use backends::Backends;
 use joined::JoinedTables;
 use landing::Landings;
-use pending::{About, Pending, Pipeline};
+use pending::{About, Pending, Pipeline, in_time};
 use rows::{InsertRun, StatementKey};
 pub(super) use sessions::Sessions;
 use std::collections::{HashMap, HashSet};
@@ -81,9 +81,8 @@ pub(super) struct WalPositions {
 
 impl WalPositions {
     async fn read(client: &Client, statement: &Statement) -> Result<WalPositions> {
-        let row = client
-            .query_one(statement, &[])
-            .await
+        let row = in_time(client.query_one(statement, &[]))
+            .await?
             .doing(Kind::Server, || "cannot read green's WAL positions".into())?;
         let position = |at| super::progress::parse_lsn(row.get(at));
         Ok(WalPositions { inserted: position(0)?, flushed: position(1)? })
@@ -124,14 +123,13 @@ impl Writer {
     /// Connects to green with the role of a replica: no trigger or foreign key acts a second time.
     pub async fn connect(green: &ConnInfo, slot: &str, epoch: i64, ledger: Ledger) -> Result<Writer> {
         let client = connect::connect(green, "apply").await?;
-        client
-            .batch_execute(SETTINGS)
-            .await
+        in_time(client.batch_execute(SETTINGS))
+            .await?
             .doing(Kind::Server, || format!("cannot become a replica's session on {}", green.label()))
             .map_err(|error| error.hint("The role needs SUPERUSER, or SET on session_replication_role."))?;
         ledger.backends.add(&client).await?;
         let prepare = async |sql: &str| {
-            client.prepare(sql).await.doing(Kind::Server, || {
+            in_time(client.prepare(sql)).await?.doing(Kind::Server, || {
                 "cannot prepare to apply on green: has its schema `migrate` been made?".to_owned()
             })
         };
@@ -169,9 +167,8 @@ impl Writer {
     pub async fn set_synchronous(&mut self, synchronous: bool) -> Result<()> {
         if synchronous != self.synchronous {
             let value = if synchronous { "on" } else { "off" };
-            self.client
-                .batch_execute(&format!("set synchronous_commit = {value}"))
-                .await
+            in_time(self.client.batch_execute(&format!("set synchronous_commit = {value}")))
+                .await?
                 .doing(Kind::Server, || "cannot set synchronous_commit on green".into())?;
             self.synchronous = synchronous;
         }
@@ -232,12 +229,12 @@ impl Writer {
 
     /// How far green is with the slot; `None` when no copy handed over to it.
     pub async fn read_progress(&mut self) -> Result<Option<Progress>> {
-        super::progress::read(&*self.client, &self.slot).await
+        in_time(super::progress::read(&*self.client, &self.slot)).await?
     }
 
     /// What the copies of an attempt have seen already.
     pub async fn read_seen(&mut self, attempt: i32) -> Result<Seen> {
-        Seen::read(&self.client, attempt).await
+        in_time(Seen::read(&self.client, attempt)).await?
     }
 
     /// How far green's log is written and flushed.
@@ -247,7 +244,7 @@ impl Writer {
 
     /// Matches a table of blue's with green's.
     pub async fn resolve(&mut self, relation: Relation, table: &FollowTable) -> Result<Shape> {
-        let shape = Shape::resolve(&self.client, relation, table).await?;
+        let shape = in_time(Shape::resolve(&self.client, relation, table)).await??;
         Ok(Shape { joined: self.joined.read(&table.blue), ..shape })
     }
 
@@ -318,9 +315,8 @@ impl Writer {
         tracing::info!(why = %error.chain().join(": "), changes = changes.len(), "a batch is written again, row by row");
         self.pipeline.forget().await;
         self.inserts = None;
-        self.client
-            .batch_execute("rollback to savepoint whole")
-            .await
+        in_time(self.client.batch_execute("rollback to savepoint whole"))
+            .await?
             .doing(Kind::Server, || "cannot take a batch back on green".into())?;
         self.landings.forget_new();
         self.distrust_last = (self.distrust_last * 2).clamp(1, DISTRUST_MAX_BATCHES);
@@ -349,8 +345,8 @@ impl Writer {
         // Only now, when every answer was good: a commit sent along would commit what came before a surprise. What is
         // read after it is read after it on green, too.
         let client = Arc::clone(&self.client);
-        let (committed, wal) = tokio::join!(client.batch_execute("commit"), self.read_wal());
-        committed.doing(Kind::Server, || "cannot commit on green".into())?;
+        let (committed, wal) = tokio::join!(in_time(client.batch_execute("commit")), self.read_wal());
+        committed?.doing(Kind::Server, || "cannot commit on green".into())?;
         let wal = wal?;
         self.landings.keep_new();
         let Some(Open { mut applied, keys }) = self.open.take() else {

@@ -6,7 +6,7 @@
 //! the lease or the progress row is not as it has to be it divides by zero, so nothing of it is done. Whatever green
 //! refuses is then written the careful way, which knows what it was.
 
-use super::pending::{ANSWER_TIMEOUT, silent};
+use super::pending::in_time;
 use super::rows::{StatementKey, TextCell, values};
 use super::{Committed, WalPositions, Writer};
 use crate::error::{Doing, Kind, Result};
@@ -116,9 +116,7 @@ impl Writer {
             };
             tokio::join!(client.execute_raw(statement, cells), reading)
         };
-        let Ok((executed, wal)) = tokio::time::timeout(ANSWER_TIMEOUT, written).await else {
-            return Err(silent());
-        };
+        let (executed, wal) = in_time(written).await?;
         match executed {
             Ok(_) => {}
             Err(refused) if refused.as_db_error().is_some() && !client.is_closed() => {
@@ -151,8 +149,7 @@ impl Writer {
             }
         }
         let (sql, parameters) = statement_of(ones);
-        let preparing = self.client.prepare(&sql);
-        let known = match tokio::time::timeout(ANSWER_TIMEOUT, preparing).await.map_err(|_| silent())? {
+        let known = match in_time(self.client.prepare(&sql)).await? {
             Ok(statement) => Known::Prepared(Arc::new(Prepared { statement, parameters })),
             // A column that green has lost, say: the careful way tells it.
             Err(refused) if refused.as_db_error().is_some() => Known::Refused(DISTRUST_BATCHES),

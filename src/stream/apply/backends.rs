@@ -4,7 +4,7 @@
 //! 2. the stream from blue breaks, and the next session reads the progress of before; 3. the statement gets its lock and
 //! commits; 4. the next session writes the same once more. So the earlier ones are ended before progress is read.
 
-use super::pending::{ANSWER_TIMEOUT, silent};
+use super::pending::in_time;
 use crate::error::{Doing, Error, Kind, Result};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_postgres::Client;
@@ -50,9 +50,8 @@ impl Backends {
         let (pids, begun): (Vec<i32>, Vec<&str>) =
             backends.iter().map(|backend| (backend.pid, backend.began.as_str())).unzip();
         let sql = include_str!("../../../sql/stream/end_backends.sql");
-        let row = tokio::time::timeout(ANSWER_TIMEOUT, client.query_one(sql, &[&pids, &begun]))
-            .await
-            .map_err(|_| silent())?
+        let row = in_time(client.query_one(sql, &[&pids, &begun]))
+            .await?
             .doing(Kind::Server, || "cannot end our earlier sessions on green".into())?;
         if !row.get::<_, bool>(0) {
             return Err(Error::new(Kind::Connect, "an earlier session of ours on green does not end")

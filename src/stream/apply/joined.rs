@@ -6,7 +6,7 @@
 //! may give what no unique index of green's takes.
 
 use super::Writer;
-use super::pending::{About, Pending};
+use super::pending::{About, Pending, in_time};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::mapping::{JoinStatements, Joining, Rows};
 use crate::pg::name::TableName;
@@ -147,14 +147,17 @@ async fn prepare(client: &Client, joining: &Joining, statements: &JoinStatements
     let mut note = BTreeMap::new();
     for source in &joining.sources {
         let sql = statements.note(source).ok_or_else(unreadable)?;
-        note.insert(source.blue.name.clone(), client.prepare(&sql).await.doing(Kind::Server, doing)?);
+        note.insert(
+            source.blue.name.clone(),
+            in_time(client.prepare(&sql)).await?.doing(Kind::Server, doing)?,
+        );
     }
     let texts = |make: String, rows| -> Vec<String> {
         [make, statements.take(rows)].into_iter().chain(statements.bring()).collect()
     };
     let mut concerned = Vec::new();
     for sql in texts(statements.make(), Rows::Concerned) {
-        concerned.push(client.prepare(&sql).await.doing(Kind::Server, doing)?);
+        concerned.push(in_time(client.prepare(&sql)).await?.doing(Kind::Server, doing)?);
     }
     let all = texts(statements.make_all(), Rows::All);
     Ok(JoinedTable { green: joining.green.clone(), note, concerned, all, changed: Changed::Nothing })

@@ -4,6 +4,7 @@
 use super::Writer;
 use super::copy_text::{put_number, put_row};
 use super::landing::{DELETED, INSERTED, Landing, LandingStatement};
+use super::pending::in_time;
 use super::sets::{LANDED_FROM_ROWS, RowStream, row_after};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::stream::change::Change;
@@ -162,7 +163,7 @@ impl Writer {
     /// What the condition makes of the landed rows.
     async fn count_chosen(&mut self, shape: &Arc<Shape>) -> Result<Expected> {
         let statement = self.landing_statement(shape, LandingStatement::Count).await?;
-        let row = match self.client.query_one(&statement, &[]).await {
+        let row = match in_time(self.client.query_one(&statement, &[])).await? {
             Ok(row) => row,
             Err(error) => {
                 self.pipeline.first_failure().await?;

@@ -17,7 +17,7 @@ use std::time::Duration;
 const IN_FLIGHT: usize = 2048;
 
 /// How long green may take for one statement. Locks give up earlier.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long for one that makes joined rows anew: of a large transaction, or all of them after a TRUNCATE.
 const JOINED_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -168,9 +168,12 @@ impl Pipeline {
     }
 }
 
-/// Green took longer than [`ANSWER_TIMEOUT`].
-pub(super) fn silent() -> Error {
-    silent_for(ANSWER_TIMEOUT)
+/// What green answers.
+///
+/// # Errors
+/// [`Kind::Connect`] when that takes longer than [`ANSWER_TIMEOUT`]: whoever goes on ends this session on green first.
+pub(super) async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T> {
+    tokio::time::timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| silent_for(ANSWER_TIMEOUT))
 }
 
 fn silent_for(timeout: Duration) -> Error {

@@ -1,7 +1,7 @@
 //! Changes row by row, as statements with text parameters.
 
 use super::Writer;
-use super::pending::{About, Pending, Row};
+use super::pending::{About, Pending, Row, in_time};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::stream::change::{Change, Emptying};
 use crate::stream::pgoutput::{Cell, OldTuple, Tuple};
@@ -209,7 +209,7 @@ impl Writer {
             StatementKey::Replace(unchanged) => shape.replace(unchanged),
             StatementKey::Delete => shape.delete(),
         };
-        match self.client.prepare(&sql).await {
+        match in_time(self.client.prepare(&sql)).await? {
             Ok(statement) => {
                 let prepared = Arc::new(Prepared { statement, parameters });
                 self.statements.insert(id, Arc::clone(&prepared));

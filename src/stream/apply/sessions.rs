@@ -5,6 +5,7 @@
 //! lets no other one change its rows, or take a unique value that it gave up. Where green's tables are such that they do wait
 //! after all, the wait is short, and the caller follows without streaming from then on.
 
+use super::pending::in_time;
 use super::{Committed, Ledger, Writer};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::pg::conninfo::ConnInfo;
@@ -161,7 +162,7 @@ impl Running {
 
 impl Writer {
     async fn run(&mut self, sql: &str) -> Result<()> {
-        let Err(error) = self.client.batch_execute(sql).await else { return Ok(()) };
+        let Err(error) = in_time(self.client.batch_execute(sql)).await? else { return Ok(()) };
         // In a failed transaction everything fails; what failed first says why.
         self.pipeline.first_failure().await?;
         Err(error).doing(Kind::Server, || format!("green does not {sql}"))

@@ -7,7 +7,7 @@
 use super::Writer;
 use super::copy_text::{put_number, put_row};
 use super::landing::{DELETED, Landing, LandingStatement, insert_sql, sets_something};
-use super::pending::{ANSWER_TIMEOUT, About, Pending, silent};
+use super::pending::{About, Pending, in_time};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::stream::change::Change;
 use crate::stream::net::{Effect, NetEffect, NetRow, TableEffect};
@@ -163,7 +163,7 @@ impl Writer {
         }
         let create = self.landings.add(shape);
         self.run_now("savepoint landing", "cannot set a savepoint on green").await?;
-        let Err(error) = self.client.batch_execute(&create).await else { return Ok(true) };
+        let Err(error) = in_time(self.client.batch_execute(&create)).await? else { return Ok(true) };
         self.pipeline.first_failure().await?;
         tracing::warn!(%error, "green refuses temporary tables: rows are changed one by one, which is slower");
         self.run_now("rollback to savepoint landing", "cannot take a landing table back on green").await?;
@@ -173,7 +173,7 @@ impl Writer {
     }
 
     async fn run_now(&mut self, sql: &str, problem: &str) -> Result<()> {
-        self.client.batch_execute(sql).await.doing(Kind::Server, || problem.to_owned())
+        in_time(self.client.batch_execute(sql)).await?.doing(Kind::Server, || problem.to_owned())
     }
 
     pub(super) async fn landing_statement(
@@ -187,7 +187,7 @@ impl Writer {
             return Ok(statement.clone());
         }
         let sql = landing.sql(shape, which).ok_or_else(|| Error::new(Kind::Bug, problem()))?;
-        let statement = match self.client.prepare(&sql).await {
+        let statement = match in_time(self.client.prepare(&sql)).await? {
             Ok(statement) => statement,
             Err(error) => {
                 self.pipeline.first_failure().await?;
@@ -205,7 +205,7 @@ impl Writer {
         if let Some(statement) = self.landings.inserts.get(&id) {
             return Ok(statement.clone());
         }
-        match self.client.prepare(&insert_sql(shape)).await {
+        match in_time(self.client.prepare(&insert_sql(shape))).await? {
             Ok(statement) => {
                 self.landings.inserts.insert(id, statement.clone());
                 Ok(statement)
@@ -282,7 +282,7 @@ impl RowStream {
     /// whatever was sent before must have gone well.
     pub async fn open(writer: &mut Writer, statement: &Statement, shape: &Shape) -> Result<RowStream> {
         writer.pipeline.first_failure().await?;
-        match in_time(writer.client.copy_in(statement), shape).await {
+        match taken(writer.client.copy_in(statement), shape).await {
             Ok(sink) => {
                 Ok(RowStream { sink: Box::pin(sink), piece: BytesMut::with_capacity(PIECE_BYTES + 4096) })
             }
@@ -300,10 +300,7 @@ impl RowStream {
         let piece = self.piece.split().freeze();
         self.piece.reserve(PIECE_BYTES + 4096);
         let sent = self.sink.send(piece);
-        match tokio::time::timeout(ANSWER_TIMEOUT, sent).await {
-            Ok(sent) => sent.doing(Kind::Server, || "green stopped taking rows".into()),
-            Err(_) => Err(silent()),
-        }
+        in_time(sent).await?.doing(Kind::Server, || "green stopped taking rows".into())
     }
 
     async fn finish(mut self, shape: &Shape) -> Result<u64> {
@@ -314,18 +311,14 @@ impl RowStream {
             }
             self.sink.as_mut().finish().await
         };
-        in_time(finished, shape).await
+        taken(finished, shape).await
     }
 }
 
-async fn in_time<T>(
+async fn taken<T>(
     answer: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
     shape: &Shape,
 ) -> Result<T> {
-    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-        Ok(answer) => {
-            answer.doing(Kind::Server, || format!("green refuses rows streamed for {}", shape.green.plain()))
-        }
-        Err(_) => Err(silent()),
-    }
+    let refused = || format!("green refuses rows streamed for {}", shape.green.plain());
+    in_time(answer).await?.doing(Kind::Server, refused)
 }
