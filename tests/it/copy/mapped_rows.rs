@@ -5,7 +5,7 @@ use migrate::mapping::{BlueTable, Mapping, TableMap};
 use migrate::pg::catalog;
 use migrate::pg::name::{Ident, TableName};
 use migrate::plan::{Side, TableSelection};
-use migrate::step::prove_rows::{Extent, Lookers, Proof, Tried};
+use migrate::step::prove_rows::{Against, Carried, Extent, Lookers, Proof, Tried};
 use migrate::step::sample_rows;
 
 const BLUE: &str = "create table public.client (id bigint primary key, title text, mail text, age int, score text not null);
@@ -33,9 +33,14 @@ fn app() -> TableName {
     TableName::new("public", "app")
 }
 
+/// Nothing else is carried.
+fn alone(mappings: Vec<Mapping>) -> Carried {
+    Carried { mappings, ..Carried::default() }
+}
+
 async fn tried(stage: &Stage) -> Tried {
     let lookers = Lookers::open(&stage.blue_info, &stage.green_info).await.unwrap();
-    let proof = lookers.prove(&app(), &[&mapping(stage).await]).await;
+    let proof = lookers.prove(&alone(vec![mapping(stage).await]), &app()).await;
     match proof.unwrap_or_else(|error| panic!("{:?}", error.chain())) {
         Proof::Tried(tried) => tried,
         Proof::Unfinished(why) => panic!("{why}"),
@@ -112,7 +117,7 @@ async fn of_a_large_table_a_sample_is_tried_and_called_that() {
     mapping.map.drop = vec![Ident::new("pad")];
     mapping.map.columns.insert(Ident::new("age"), "coalesce(age, -id::int)".to_owned());
     let lookers = Lookers::open(&stage.blue_info, &stage.green_info).await.unwrap();
-    let Proof::Tried(tried) = lookers.prove(&app(), &[&mapping]).await.unwrap() else {
+    let Proof::Tried(tried) = lookers.prove(&alone(vec![mapping.clone()]), &app()).await.unwrap() else {
         panic!("it is not finished")
     };
     assert_eq!((tried.extent, tried.broken.as_slice()), (Extent::Sample, [].as_slice()), "{tried:?}");
@@ -121,9 +126,9 @@ async fn of_a_large_table_a_sample_is_tried_and_called_that() {
     // Somebody's lock on blue is waited for a moment only.
     let holder = stage.pair.blue().await;
     holder.batch_execute("begin; lock table public.client in access exclusive mode").await.unwrap();
-    let proof = lookers.prove(&app(), &[&mapping]).await.unwrap();
+    let proof = lookers.prove(&alone(vec![mapping.clone()]), &app()).await.unwrap();
     assert_eq!(proof, Proof::Unfinished("somebody holds a lock on it".to_owned()));
-    let findings = proof.findings(&[&mapping]);
+    let findings = proof.findings(&[&mapping], Against::AllRules);
     assert_eq!(findings[0].code, "MAPPED_ROWS_UNPROVED");
 }
 
@@ -180,7 +185,8 @@ async fn rows_of_merged_tables_are_tried_together() {
         Mapping { map, part: None, blue: BlueTable { tells_all: true, ..blue } }
     };
     let lookers = Lookers::open(&stage.blue_info, &stage.green_info).await.unwrap();
-    let findings = lookers.prove_each(&[mapping("hot", "id"), mapping("cold", "id")]).await.unwrap();
+    let findings =
+        lookers.prove_each(&alone(vec![mapping("hot", "id"), mapping("cold", "id")])).await.unwrap();
     let said: Vec<_> = findings.iter().map(|finding| finding.what.as_str()).collect();
     assert_eq!(
         said,
@@ -188,9 +194,71 @@ async fn rows_of_merged_tables_are_tried_together() {
             "record_pkey of public.record takes each value once, and these rows share theirs: 2 rows of 201 rows tried (all there were); blue's keys of the first: public.hot 100; public.cold 100"
         ]
     );
-    let apart = lookers.prove_each(&[mapping("hot", "id"), mapping("cold", "-id")]).await.unwrap();
+    let apart = lookers.prove_each(&alone(vec![mapping("hot", "id"), mapping("cold", "-id")])).await.unwrap();
     assert_eq!(
         apart[0].what,
         "201 rows of public.hot and public.cold (all there were) fit all 9 of green's rules"
+    );
+}
+
+const ROOMS_BLUE: &str = "create table public.stay (id int primary key, room int, start date, days int, note text);
+    insert into public.stay select n, n % 50, date '2000-01-01' + 10 * n, 9, null from generate_series(1, 100000) n";
+const ROOMS_GREEN: &str = "create extension if not exists btree_gist;
+    create table public.stay (id int primary key, room int, during daterange, note text, constraint apart exclude using gist (room with =, during with &&) where (note is distinct from 'off') deferrable,
+        constraint \"No te\" exclude using hash (lower(note) with =))";
+
+fn stay(blue: BlueTable) -> Mapping {
+    let map = TableMap {
+        columns: [(Ident::new("during"), "daterange(start, start + days)".to_owned())].into(),
+        ..TableMap::default()
+    };
+    Mapping { map, part: None, blue: BlueTable { tells_all: true, ..blue } }
+}
+
+async fn blue_table(stage: &Stage, name: &str) -> BlueTable {
+    let facts = catalog::read(&stage.blue, Side::Blue, &TableSelection::default()).await.unwrap();
+    BlueTable::of(facts.table(&TableName::new("public", name)).unwrap())
+}
+
+/// What is said of a table's rows: a line for each rule that some break, then what was left out.
+async fn said(stage: &Stage, carried: &Carried, green: &str) -> Vec<String> {
+    let lookers = Lookers::open(&stage.blue_info, &stage.green_info).await.unwrap();
+    let proof = lookers.prove(carried, &TableName::new("public", green)).await;
+    let tried = match proof.unwrap_or_else(|error| panic!("{:?}", error.chain())) {
+        Proof::Tried(tried) => tried,
+        Proof::Unfinished(why) => panic!("{why}"),
+    };
+    let broken = tried
+        .broken
+        .iter()
+        .map(|broken| format!("{}: {} ({})", broken.rule, broken.rows, broken.keys.join(" ")));
+    broken.chain(tried.left_out.iter().map(|rule| format!("not {rule}"))).collect()
+}
+
+#[tokio::test]
+async fn rows_that_exclude_each_other_are_found_among_many_without_comparing_each_with_all() {
+    let stage = Stage::set("excluded_rows").await;
+    stage.blue.batch_execute(ROOMS_BLUE).await.unwrap();
+    stage.green.batch_execute(ROOMS_GREEN).await.unwrap();
+    let carried = alone(vec![stay(blue_table(&stage, "stay").await)]);
+    let began = std::time::Instant::now();
+    assert_eq!(said(&stage, &carried, "stay").await, [] as [&str; 0]);
+    assert!(began.elapsed() < std::time::Duration::from_secs(60), "{:?}", began.elapsed());
+    stage
+        .blue
+        .batch_execute(
+            "insert into public.stay select 200000 + n, room, start + 5, 1, null from public.stay, generate_series(1, 2) n where id = 500;
+             insert into public.stay select 300000, room, start, 9, 'off' from public.stay where id = 600;
+             insert into public.stay select 300001, null, start, 9, 'Noted' from public.stay where id = 600;
+             insert into public.stay select 300002, room, null, 9, 'noTED' from public.stay where id = 600",
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        said(&stage, &carried, "stay").await,
+        [
+            "No te of public.stay excludes rows beside each other, and these conflict: 2 (300001 300002)",
+            "apart of public.stay excludes rows beside each other, and these conflict: 3 (500 200001 200002)",
+        ]
     );
 }
