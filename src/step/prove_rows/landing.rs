@@ -95,6 +95,22 @@ impl Landing<'_> {
         Ok(())
     }
 
+    /// Lands rows of the sources that are needed. Parameters: a text array for each.
+    pub fn bring(&self) -> String {
+        let needed = self.needed();
+        let places: Vec<String> = needed.iter().map(|at| format!("c{at}")).collect();
+        let values: Vec<String> =
+            needed.iter().map(|at| format!("c{at}::{}", self.fitted.sources[*at].type_name)).collect();
+        let arrays: Vec<String> = (1..=needed.len()).map(|at| format!("${at}::text[]")).collect();
+        format!(
+            "insert into {} ({places}) select {} from unnest({}) as migrate_brought ({places})",
+            landing(self.at),
+            values.join(", "),
+            arrays.join(", "),
+            places = places.join(", "),
+        )
+    }
+
     /// The sources that these columns, and the condition, are made of.
     pub fn needed(&self) -> BTreeSet<usize> {
         let of_outputs = self.outputs.iter().flat_map(|at| self.fitted.outputs[*at].uses.iter());
@@ -140,6 +156,6 @@ pub(super) fn names<'s>(sources: impl Iterator<Item = &'s Source>) -> String {
     sources.map(|source| format!(", {}", source.name)).collect()
 }
 
-fn cannot_read(table: &TableName) -> String {
+pub(super) fn cannot_read(table: &TableName) -> String {
     format!("cannot read rows of {} on blue", table.plain())
 }

@@ -6,10 +6,10 @@ use super::trial::{Found, Trial, made, why_left_out};
 use super::{BYTES_MAX, Origin, Tried};
 use crate::error::{Doing, Kind, Result};
 use crate::mapping::{Fitted, MADE_OF, Mapping};
-use crate::pg::name::{Ident, TableName, literal};
+use crate::pg::name::{Ident, TableName};
 use crate::pg::target;
 use std::time::{Duration, Instant};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, types::ToSql};
 
 const LIST: &str = include_str!("../../../sql/mapping/list_references.sql");
 
@@ -18,6 +18,9 @@ const KEYS_AT_ONCE: usize = 5_000;
 
 /// No more rows than this are brought over for it.
 const MEANT_MAX: u64 = 1_000_000;
+
+/// No more than this at a time: a key that is asked for only in part may name any number.
+const MEANT_AT_ONCE: usize = 50_000;
 
 /// Blue is asked no longer than this for the rows that one foreign key means.
 const ASKING_MAX: Duration = Duration::from_secs(60);
@@ -191,12 +194,12 @@ impl Trial<'_> {
         if needed.is_empty() {
             return Ok(Err(format!("its key in {} is made of no column", reference.other.plain())));
         }
-        let names = landing::names(needed.iter().map(|at| &of.fitted.sources[*at]));
-        let names = names.trim_start_matches(", ");
-        let places: Vec<String> = needed.iter().map(|at| format!("c{at}")).collect();
-        let into = format!("copy {} ({}) from stdin", landing(of.at), places.join(", "));
         if size.bytes <= BYTES_MAX {
-            let out = format!("copy (select {names} from {}) to stdout", size.from);
+            let names = landing::names(needed.iter().map(|at| &of.fitted.sources[*at]));
+            let places: Vec<String> = needed.iter().map(|at| format!("c{at}")).collect();
+            let out =
+                format!("copy (select {} from {}) to stdout", names.trim_start_matches(", "), size.from);
+            let into = format!("copy {} ({}) from stdin", landing(of.at), places.join(", "));
             return Ok(Ok(landing::pump((self.blue, &out), (self.green, &into), blue).await?));
         }
         let asked = reference.asked(of);
@@ -208,19 +211,15 @@ impl Trial<'_> {
                 BYTES_MAX >> 20
             )));
         }
-        self.ask(&asked, &size, (names, &into), blue).await
+        self.ask(&asked, &size, of).await
     }
 
-    /// Asks blue for the rows with the keys that the rows made refer to, some at a time.
-    async fn ask(
-        &self,
-        asked: &[Asked<'_>],
-        size: &Size,
-        (names, into): (&str, &str),
-        blue: &TableName,
-    ) -> Result<Said<u64>> {
+    /// Asks blue for the rows with the keys that the rows made refer to, some at a time. Keys go as parameters, which a server
+    /// does not write to its log beside a statement that fails.
+    async fn ask(&self, asked: &[Asked<'_>], size: &Size, of: &Landing<'_>) -> Result<Said<u64>> {
+        let blue = &of.fitted.blue;
         let doing = || "green does not tell the keys that rows refer to".to_owned();
-        let texts: Vec<String> = asked.iter().map(Asked::text).collect();
+        let texts: Vec<String> = asked.iter().map(|asked| text(asked.refers)).collect();
         let given: Vec<String> = asked.iter().map(|asked| format!("{} is not null", asked.refers)).collect();
         let cursor = format!(
             "declare migrate_wanted no scroll cursor for select distinct {} from {} where {}",
@@ -236,19 +235,26 @@ impl Trial<'_> {
             if wanted.is_empty() {
                 return Ok(Ok(landed));
             }
-            let room = MEANT_MAX.saturating_sub(landed);
-            let out = format!(
-                "copy (select {names} from {} join {} limit {room}) to stdout",
-                size.from,
-                among(asked, &wanted)
-            );
-            landed += landing::pump((self.blue, &out), (self.green, into), blue).await?;
-            if landed >= MEANT_MAX {
-                return Ok(Err(format!("{MEANT_MAX} rows of {} and more may be meant", blue.plain())));
-            }
             if began.elapsed() > ASKING_MAX {
                 let seconds = ASKING_MAX.as_secs();
                 return Ok(Err(format!("{} was asked for {seconds} s for its keys", blue.plain())));
+            }
+            let meant = meant(asked, size, of);
+            let meant = self
+                .blue
+                .query(&meant, &parameters(&columns(&wanted)))
+                .await
+                .doing(Kind::Server, || landing::cannot_read(blue))?;
+            if meant.is_empty() {
+                continue;
+            }
+            landed += self
+                .green
+                .execute(&of.bring(), &parameters(&columns(&meant)))
+                .await
+                .doing(Kind::Server, || "green does not take rows to try".into())?;
+            if landed >= MEANT_MAX || meant.len() >= MEANT_AT_ONCE {
+                return Ok(Err(format!("too many rows of {} may be meant", blue.plain())));
             }
         }
     }
@@ -322,21 +328,10 @@ struct Asked<'r> {
     of_type: &'static str,
 }
 
-impl Asked<'_> {
-    /// The value that refers, as its type writes it.
-    fn text(&self) -> String {
-        format!("pg_catalog.format('%s', {})", self.refers)
-    }
-}
-
-/// The wanted keys, joined with blue's table.
-fn among(asked: &[Asked<'_>], wanted: &[Row]) -> String {
-    let arrays: Vec<String> = (0..asked.len())
-        .map(|at| {
-            let values: Vec<String> = wanted.iter().map(|row| literal(row.get(at))).collect();
-            format!("array[{}]::text[]", values.join(", "))
-        })
-        .collect();
+/// A query for the rows of blue with wanted keys, in text. Parameters: a text array for each that is asked.
+fn meant(asked: &[Asked<'_>], size: &Size, of: &Landing<'_>) -> String {
+    let texts: Vec<String> = of.needed().iter().map(|at| text(&of.fitted.sources[*at].name)).collect();
+    let arrays: Vec<String> = (1..=asked.len()).map(|at| format!("${at}::text[]")).collect();
     let names: Vec<String> = (0..asked.len()).map(|at| format!("migrate_k{at}")).collect();
     let equal: Vec<String> = asked
         .iter()
@@ -344,11 +339,28 @@ fn among(asked: &[Asked<'_>], wanted: &[Row]) -> String {
         .map(|(at, asked)| format!("{} = migrate_k{at}::{}", asked.source, asked.of_type))
         .collect();
     format!(
-        "unnest({}) as migrate_wanted ({}) on {}",
+        "select {} from {} join unnest({}) as migrate_wanted ({}) on {} limit {MEANT_AT_ONCE}",
+        texts.join(", "),
+        size.from,
         arrays.join(", "),
         names.join(", "),
         equal.join(" and ")
     )
+}
+
+/// A value as its type writes it.
+fn text(column: &Ident) -> String {
+    format!("case when {column} is not null then pg_catalog.format('%s', {column}) end")
+}
+
+/// Rows of texts, column by column.
+fn columns(rows: &[Row]) -> Vec<Vec<Option<&str>>> {
+    let count = rows.first().map_or(0, Row::len);
+    (0..count).map(|at| rows.iter().map(|row| row.get(at)).collect()).collect()
+}
+
+fn parameters<'c>(columns: &'c [Vec<Option<&'c str>>]) -> Vec<&'c (dyn ToSql + Sync)> {
+    columns.iter().map(|column| column as &(dyn ToSql + Sync)).collect()
 }
 
 #[cfg(test)]

@@ -53,7 +53,8 @@ pub(super) struct Rule {
     pub predicate: Option<String>,
     nulls_distinct: bool,
     pub method: Option<String>,
-    pub elements: Vec<String>,
+    pub classes: Vec<String>,
+    pub operators: Vec<String>,
 }
 
 /// The table that rows are made in.
@@ -101,7 +102,8 @@ impl Trial<'_> {
             predicate: row.get("predicate"),
             nulls_distinct: row.get("nulls_distinct"),
             method: row.get("method"),
-            elements: row.get("elements"),
+            classes: row.get("classes"),
+            operators: row.get("operators"),
         };
         Ok(rows.iter().map(rule).collect())
     }
