@@ -47,8 +47,8 @@ pub struct PlanArgs {
     /// Write the facts that were read to this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["offline", "facts"])]
     save_facts: Option<PathBuf>,
-    /// Hold blue's rows against what green demands of them (NOT NULL, CHECK, domains, what is unique): all rows of mapped
-    /// tables up to 32 MiB, a sample of larger ones. Shows keys of rows that break a rule, and no other values
+    /// Hold blue's rows against what green demands of them (NOT NULL, CHECK, domains, what is unique, excludes or refers): all
+    /// rows of mapped tables up to 32 MiB, a sample of larger ones. Shows keys of rows that break a rule, and no other values
     #[arg(long, conflicts_with_all = ["offline", "facts"])]
     prove_rows: bool,
     /// Show up to N rows of each mapped table, before and after. It shows their values as they are, secrets too

@@ -7,7 +7,7 @@ use crate::facts::Facts;
 use crate::finding::{Finding, Place, Severity};
 use crate::pg::name::TableName;
 use crate::plan::{Plan, Side};
-use crate::step::prove_rows::Lookers;
+use crate::step::prove_rows::{Carried, Lookers};
 use crate::step::sample_rows::{self, Sample};
 
 /// No more rows of a table are shown.
@@ -30,7 +30,9 @@ pub async fn prove(plan: &Plan, facts: &Facts) -> Result<Vec<Finding>> {
     }
     let (blue, green) = session::connections(plan)?;
     let lookers = Lookers::open(&blue, &green).await?;
-    let mut findings = lookers.prove_each(&mappings).await?;
+    let blue_facts = facts.blue.as_ref().ok_or_else(|| Error::new(Kind::Bug, "blue was not looked at"))?;
+    let carried = Carried::of(plan, blue_facts, mappings);
+    let mut findings = lookers.prove_each(&carried).await?;
     findings.extend(unproved);
     Ok(findings)
 }

@@ -1,6 +1,10 @@
 //! Prove the mappings: green itself says whether it takes them, before any row is there.
 
-use super::{Notes, Standing, Step, StepId, mark, prove_join, prove_rows::Lookers, world::World};
+use super::{
+    Notes, Standing, Step, StepId, mark, prove_join,
+    prove_rows::{Carried, Lookers},
+    world::World,
+};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::event::Event;
 use crate::finding::Severity;
@@ -115,7 +119,9 @@ async fn prove_rows(world: &World, mappings: &[Arc<Mapping>]) -> Result<Vec<Stri
         ));
     }
     let lookers = Lookers::open(world.info(Side::Blue), world.info(Side::Green)).await?;
-    let findings = lookers.prove_each(mappings).await?;
+    let mappings = mappings.iter().map(|mapping| Mapping::clone(mapping)).collect();
+    let carried = Carried::of(&world.plan, &world.blue_facts, mappings);
+    let findings = lookers.prove_each(&carried).await?;
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
         world.ears.tell(Event::Warning { text: finding.what.clone() });
     }

@@ -1,14 +1,20 @@
 //! Holding blue's rows against what green demands of them, before anything is copied: the rows, or a sample of them, travel
 //! to a temporary table of green's, green makes its own rows of them there, and all of it is rolled back.
 
+mod carried;
+mod exclusion;
+mod landing;
+mod reference;
 mod trial;
 
 use crate::error::{Doing, Error, Kind, Result};
 use crate::finding::{Finding, Place, Severity};
 use crate::mapping::{Mapping, as_error};
 use crate::pg::{connect, conninfo::ConnInfo, name::TableName, target};
-use std::borrow::Borrow;
-use std::collections::BTreeMap;
+pub use carried::Carried;
+use carried::Origin;
+use reference::Reference;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio_postgres::{Client, error::SqlState};
 use trial::Trial;
@@ -54,6 +60,15 @@ pub struct Tried {
     pub left_out: Vec<String>,
 }
 
+/// What a table's rows are held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Against {
+    /// Everything that green demands of them.
+    AllRules,
+    /// The foreign keys to mapped tables: else green demands of an unmapped table what blue does.
+    ForeignKeys,
+}
+
 /// How much of a table was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
@@ -85,19 +100,27 @@ impl Lookers {
         Ok(Lookers { blue, green })
     }
 
-    /// Tries the rows of each table of green that is written to by mappings: those that are merged, together. Green must have
-    /// its keys and checks.
+    /// Tries the rows of each table of green that is written to by mappings: those that are merged, together. Of unmapped
+    /// tables that refer to those, the foreign keys alone. Green must have its keys and checks.
     ///
     /// # Errors
     /// As [`Lookers::prove`].
-    pub async fn prove_each(&self, mappings: &[impl Borrow<Mapping>]) -> Result<Vec<Finding>> {
-        let mut kin: BTreeMap<TableName, Vec<&Mapping>> = BTreeMap::new();
-        for mapping in mappings.iter().map(Borrow::borrow) {
-            kin.entry(mapping.map.target(&mapping.blue.name)).or_default().push(mapping);
-        }
+    pub async fn prove_each(&self, carried: &Carried) -> Result<Vec<Finding>> {
+        let target = |mapping: &Mapping| mapping.map.target(&mapping.blue.name);
+        let mapped: BTreeSet<TableName> = carried.mappings.iter().map(target).collect();
         let mut findings = Vec::new();
-        for (green, kin) in &kin {
-            findings.extend(self.prove(green, kin).await?.findings(kin));
+        for green in &mapped {
+            findings
+                .extend(self.prove(carried, green).await?.findings(&carried.kin(green), Against::AllRules));
+        }
+        for green in carried.unmapped.iter().map(target) {
+            let mut references = reference::read(&self.green, &green).await?;
+            references.retain(|reference| carried.is_mapped(&reference.other));
+            if !references.is_empty() {
+                let against = Against::ForeignKeys;
+                let proof = self.try_table(carried, &green, against, &references).await?;
+                findings.extend(proof.findings(&carried.kin(&green), against));
+            }
         }
         Ok(findings)
     }
@@ -109,14 +132,36 @@ impl Lookers {
     ///
     /// # Errors
     /// [`Kind::Gate`] when the mapping does not fit green, [`Kind::Server`] when a server refuses what this needs.
-    pub async fn prove(&self, green: &TableName, mappings: &[&Mapping]) -> Result<Proof> {
+    pub async fn prove(&self, carried: &Carried, green: &TableName) -> Result<Proof> {
+        let references = reference::read(&self.green, green).await?;
+        self.try_table(carried, green, Against::AllRules, &references).await
+    }
+
+    async fn try_table(
+        &self,
+        carried: &Carried,
+        green: &TableName,
+        against: Against,
+        references: &[Reference],
+    ) -> Result<Proof> {
         let shape = target::read(&self.green, green).await?;
         let mut kin = Vec::new();
-        for mapping in mappings {
-            let fitted = mapping.fit(&shape).map_err(|problems| as_error(&mapping.blue.name, &problems))?;
-            kin.push((*mapping, fitted));
+        for mapping in carried.kin(green) {
+            let fitted = match against {
+                Against::AllRules => mapping.fit(&shape),
+                Against::ForeignKeys => mapping.fit_for_copy(&shape),
+            };
+            match (fitted, against) {
+                (Ok(fitted), _) => kin.push((mapping, fitted)),
+                (Err(problems), Against::AllRules) => return Err(as_error(&mapping.blue.name, &problems)),
+                // Whether an unmapped table's shape is green's is looked at elsewhere.
+                (Err(_), Against::ForeignKeys) => {
+                    return Ok(Proof::Unfinished("its shape is not green's".to_owned()));
+                }
+            }
         }
-        let trial = Trial { kin: &kin, green_name: green, blue: &self.blue, green: &self.green };
+        let (blue, looks) = (&self.blue, &self.green);
+        let trial = Trial { kin: &kin, green_name: green, references, against, carried, blue, green: looks };
         let tried = tokio::time::timeout(DEADLINE, self.try_rows(&trial)).await;
         match tried {
             Ok(Ok(tried)) => Ok(Proof::Tried(tried)),
@@ -163,21 +208,24 @@ fn why_unfinished(error: &Error) -> Option<&'static str> {
 }
 
 impl Proof {
-    /// As findings of the tables' maps.
-    pub fn findings(&self, kin: &[&Mapping]) -> Vec<Finding> {
+    /// As findings of the tables' maps, of an unmapped table as its own.
+    pub fn findings(&self, kin: &[&Mapping], against: Against) -> Vec<Finding> {
         let names: Vec<String> = kin.iter().map(|mapping| mapping.blue.name.plain()).collect();
         let (first, blue) = (names.first().cloned().unwrap_or_default(), names.join(" and "));
         let finding = |code: &str, severity: Severity, what: String, help: &str| Finding {
             code: code.into(),
             severity,
-            place: Place::Plan { field: format!("replicate.map.{first}") },
+            place: match against {
+                Against::AllRules => Place::Plan { field: format!("replicate.map.{first}") },
+                Against::ForeignKeys => Place::Blue { object: first.clone() },
+            },
             what,
             help: help.into(),
         };
         let tried = match self {
             Proof::Tried(tried) => tried,
             Proof::Unfinished(why) => {
-                let what = format!("the rows of {blue} were not held against green's rules: {why}");
+                let what = format!("the rows of {blue} were not held against {}: {why}", against.words());
                 let help = "try again in a quieter hour; what does not fit stops the copy, or the keys built after it";
                 return vec![finding("MAPPED_ROWS_UNPROVED", Severity::Warning, what, help)];
             }
@@ -194,7 +242,7 @@ impl Proof {
                 "MAPPED_ROWS_REFUSED",
                 Severity::Blocking,
                 what,
-                "mend these rows on blue, the expression, or green's rule",
+                "mend these rows on blue, the expression, the condition (of a foreign key, that of the table it refers to), or green's rule",
             )
         };
         let mut findings: Vec<Finding> = tried.broken.iter().map(refused).collect();
@@ -204,14 +252,24 @@ impl Proof {
                 names => format!("; not looked at: {}", names.join(", ")),
             };
             let what = format!(
-                "{} of {blue} ({}) fit all {} of green's rules{left_out}",
+                "{} of {blue} ({}) fit all {} of {}{left_out}",
                 rows(tried.rows),
                 tried.extent.words(),
-                tried.rules
+                tried.rules,
+                against.words()
             );
             findings.push(finding("MAPPED_ROWS_FIT", Severity::Info, what, tried.extent.help()));
         }
         findings
+    }
+}
+
+impl Against {
+    fn words(self) -> &'static str {
+        match self {
+            Against::AllRules => "green's rules",
+            Against::ForeignKeys => "green's foreign keys to mapped tables",
+        }
     }
 }
 
@@ -227,7 +285,7 @@ impl Extent {
         match self {
             Extent::All => "nothing; rows written since may differ",
             Extent::Sample => {
-                "nothing; rows outside the sample may break a rule, and so may two equal ones of which one is outside"
+                "nothing; rows outside the sample may break a rule, and so may two that are equal or conflict, of which one is outside"
             }
         }
     }

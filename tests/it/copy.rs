@@ -4,6 +4,7 @@ mod mapped;
 mod mapped_rows;
 mod reshaped;
 mod resumed;
+mod rows_together;
 mod stage;
 mod throttled;
 

@@ -1,12 +1,12 @@
 //! One trial: blue's rows are landed on green, green makes rows of them in a table without keys and checks, and each rule is
 //! then asked how many break it, so that one row counts under every rule that it breaks.
 
-use super::{BYTES_MAX, Broken, Extent, ROWS_MAX, Tried};
+use super::landing::{self, Landing, REFUSED, Size, landing, landing_of};
+use super::reference::Reference;
+use super::{Against, BYTES_MAX, Broken, Carried, Extent, ROWS_MAX, Tried, why_unfinished};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::mapping::{Fitted, MADE_OF, Mapping};
 use crate::pg::name::{TableName, literal};
-use futures_util::{SinkExt, StreamExt};
-use std::pin::pin;
 use tokio_postgres::{Client, Row};
 
 const LIST_RULES: &str = include_str!("../../../sql/mapping/list_row_rules.sql");
@@ -14,41 +14,51 @@ const LIST_RULES: &str = include_str!("../../../sql/mapping/list_row_rules.sql")
 /// Blue's rows of all tables, each with its number and its key in text.
 const LANDED_ROWS: &str = "pg_temp.migrate_landed_rows";
 
-/// Rows of each table are numbered from a multiple of this on.
-const NUMBERS: i64 = 1 << 40;
-
-/// The rows that green would not even make, with what it said.
-const REFUSED: &str = "pg_temp.migrate_refused";
-
 /// A key is no longer than this when it is shown.
 const KEY_CHARACTERS: usize = 100;
 
 /// How many keys are shown for a rule.
 const KEYS_SHOWN: usize = 3;
 
-type Answer<T> = std::result::Result<T, tokio_postgres::Error>;
+pub(super) type Answer<T> = std::result::Result<T, tokio_postgres::Error>;
+
+/// Rows that break a rule.
+pub(super) struct Found {
+    rows: u64,
+    /// Blue's keys of the first few.
+    keys: Vec<String>,
+}
 
 /// A trial in the transactions that are open on both sides.
 pub(super) struct Trial<'t> {
     /// What becomes one table of green: several mappings when blue's tables are merged there.
     pub kin: &'t [(&'t Mapping, Fitted)],
     pub green_name: &'t TableName,
+    /// The foreign keys to look at.
+    pub references: &'t [Reference],
+    /// Whether to look at green's other rules.
+    pub against: Against,
+    /// What else comes to green.
+    pub carried: &'t Carried,
     pub blue: &'t Client,
     pub green: &'t Client,
 }
 
 /// Something that green demands of its rows.
-struct Rule {
+pub(super) struct Rule {
     kind: String,
-    name: String,
+    pub name: String,
     expression: Option<String>,
-    keys: Vec<String>,
-    predicate: Option<String>,
+    pub keys: Vec<String>,
+    pub predicate: Option<String>,
     nulls_distinct: bool,
+    pub method: Option<String>,
+    pub classes: Vec<String>,
+    pub operators: Vec<String>,
 }
 
 /// The table that rows are made in.
-fn made() -> TableName {
+pub(super) fn made() -> TableName {
     TableName::new("pg_temp", "migrate_made")
 }
 
@@ -60,12 +70,19 @@ impl Trial<'_> {
             Tried { rows: 0, extent: Extent::All, rules: 0, broken: Vec::new(), left_out: Vec::new() };
         for (at, (mapping, fitted)) in self.kin.iter().enumerate() {
             let rows = self.land(at, mapping, fitted, &mut tried).await?;
-            self.make(at, rows, &mapping.blue.name).await?;
-            tried.rules += fitted.outputs.len();
+            of_kin(at, fitted).make(self.green, rows).await?;
+            if self.against == Against::AllRules {
+                tried.rules += fitted.outputs.len();
+            }
         }
         self.list_refused(&mut tried).await?;
-        for rule in rules {
-            self.hold(&rule, &mut tried).await?;
+        if self.against == Against::AllRules {
+            for rule in &rules {
+                self.hold(rule, &mut tried).await?;
+            }
+        }
+        for reference in self.references {
+            self.refer(reference, &mut tried).await?;
         }
         Ok(tried)
     }
@@ -84,6 +101,9 @@ impl Trial<'_> {
             keys: row.get("keys"),
             predicate: row.get("predicate"),
             nulls_distinct: row.get("nulls_distinct"),
+            method: row.get("method"),
+            classes: row.get("classes"),
+            operators: row.get("operators"),
         };
         Ok(rows.iter().map(rule).collect())
     }
@@ -100,7 +120,7 @@ impl Trial<'_> {
         let landed: Vec<String> =
             (0..self.kin.len()).map(|at| format!("select landed, key from {}", landing(at))).collect();
         let each: Vec<String> =
-            self.kin.iter().enumerate().map(|(at, (_, fitted))| prepare_one(at, fitted)).collect();
+            self.kin.iter().enumerate().map(|(at, (_, fitted))| of_kin(at, fitted).create()).collect();
         let sql = format!(
             "create temporary table migrate_made ({MADE_OF} bigint, like {green} including generated) on commit drop; {nullable}
              create temporary table migrate_refused (landed bigint, state text, rule text, of_type text) on commit drop;
@@ -117,23 +137,10 @@ impl Trial<'_> {
     /// Brings the rows of one of blue's tables over, and gives their number.
     async fn land(&self, at: usize, mapping: &Mapping, fitted: &Fitted, tried: &mut Tried) -> Result<u64> {
         let blue = &mapping.blue.name;
-        let doing = || format!("cannot read rows of {} on blue", blue.plain());
-        let size = self
-            .blue
-            .query_one("select pg_table_size($1::text::regclass)", &[&blue.to_string()])
-            .await
-            .doing(Kind::Server, doing)?;
-        let bytes = u64::try_from(size.get::<_, i64>(0)).unwrap_or_default();
-        let (out, into) = self.copies(at, mapping, fitted, bytes);
-        let out = self.blue.copy_out(&out).await.doing(Kind::Server, doing)?;
-        let refuses = || "green does not take rows to try".to_owned();
-        let sink = self.green.copy_in(&into).await.doing(Kind::Server, refuses)?;
-        let (mut out, mut sink) = (pin!(out), pin!(sink));
-        while let Some(piece) = out.next().await {
-            sink.feed(piece.doing(Kind::Server, doing)?).await.doing(Kind::Server, refuses)?;
-        }
-        let rows = sink.finish().await.doing(Kind::Server, refuses)?;
-        if bytes > BYTES_MAX || rows >= ROWS_MAX {
+        let size = landing::size(self.blue, blue).await?;
+        let (out, into) = self.copies(at, mapping, fitted, &size);
+        let rows = landing::pump((self.blue, &out), (self.green, &into), blue).await?;
+        if size.bytes > BYTES_MAX || rows >= ROWS_MAX {
             tried.extent = Extent::Sample;
         }
         tried.rows += rows;
@@ -141,42 +148,30 @@ impl Trial<'_> {
     }
 
     /// The two statements that bring rows over. Of a large table, blocks are taken at random, the same ones each time.
-    fn copies(&self, at: usize, mapping: &Mapping, fitted: &Fitted, bytes: u64) -> (String, String) {
+    fn copies(&self, at: usize, mapping: &Mapping, fitted: &Fitted, size: &Size) -> (String, String) {
         let (sources, blue) = (&fitted.sources, &mapping.blue);
         let text = |name| format!("coalesce(pg_catalog.format('%s', {name}), '')");
         let texts: Vec<String> = blue.key.iter().map(text).collect();
         // Of tables that are merged, the key alone does not say whose it is.
         let whose = if self.kin.len() > 1 { format!("{} ", blue.name.plain()) } else { String::new() };
-        let columns: String = sources.iter().map(|source| format!(", {}", source.name)).collect();
-        let sample = match bytes > BYTES_MAX {
+        let sample = match size.bytes > BYTES_MAX {
             true => {
-                format!(" tablesample system ({:.6}) repeatable (1)", BYTES_MAX as f64 / bytes as f64 * 100.0)
+                let percent = BYTES_MAX as f64 / size.bytes as f64 * 100.0;
+                format!(" tablesample system ({percent:.6}) repeatable (1)")
             }
             false => String::new(),
         };
         let places: String = (0..sources.len()).map(|at| format!(", c{at}")).collect();
         (
             format!(
-                "copy (select {} || left(concat_ws(', ', {}), {KEY_CHARACTERS}){columns} from only {}{sample} limit {ROWS_MAX}) to stdout",
+                "copy (select {} || left(concat_ws(', ', {}), {KEY_CHARACTERS}){columns} from {}{sample} limit {ROWS_MAX}) to stdout",
                 literal(&whose),
                 texts.join(", "),
-                blue.name
+                size.from,
+                columns = landing::names(sources.iter()),
             ),
             format!("copy {} (key{places}) from stdin", landing(at)),
         )
-    }
-
-    /// Has green make its rows of those that landed.
-    async fn make(&self, at: usize, rows: u64, blue: &TableName) -> Result<()> {
-        let first = first_number(at);
-        let last = first.saturating_add(i64::try_from(rows).unwrap_or(NUMBERS)) - 1;
-        if rows > 0 {
-            self.green
-                .execute(&format!("select pg_temp.migrate_make_{at}($1, $2)"), &[&first, &last])
-                .await
-                .doing(Kind::Server, || format!("green cannot try rows of {}", blue.plain()))?;
-        }
-        Ok(())
     }
 
     /// Counts the rows that green cannot even make: a value that does not fit, a domain's rule.
@@ -200,7 +195,7 @@ impl Trial<'_> {
     async fn column_refused(&self, landed: i64) -> Result<String> {
         let green = self.green_name.plain();
         let alone = TableName::new("pg_temp", "migrate_alone");
-        let of = usize::try_from(landed / NUMBERS).unwrap_or_default();
+        let of = landing_of(landed);
         let Some((_, fitted)) = self.kin.get(of) else { return Ok(green) };
         for (at, output) in fitted.outputs.iter().enumerate() {
             let row = format!("migrate_landed.landed = {landed}");
@@ -229,44 +224,31 @@ impl Trial<'_> {
 
     /// Counts the rows that break a rule.
     async fn hold(&self, rule: &Rule, tried: &mut Tried) -> Result<()> {
-        let Some(breaking) = self.breaking(rule) else {
-            if rule.kind == "other" {
-                tried.left_out.push(rule.name.clone());
-            }
-            return Ok(());
+        let doing = || format!("rows cannot be held against {}", rule.name);
+        let found = match (rule.kind.as_str(), self.breaking(rule)) {
+            ("exclusion", _) => self.taken_back(self.conflicting(rule)).await?,
+            (_, Some(breaking)) => self.taken_back(self.count(&breaking)).await?,
+            (_, None) => return Ok(()),
         };
-        let sql = format!(
-            "select count(*) as rows, (array_agg(key order by peer, landed))[1:{KEYS_SHOWN}] as keys \
-             from ({breaking}) as breaking (landed, peer) join {LANDED_ROWS} using (landed)"
-        );
-        let row = match self.taken_back(self.green.query(&sql, &[])).await? {
-            Ok(rows) => rows.into_iter().next(),
+        match found.doing(Kind::Server, doing) {
+            Ok(found) => tried.note(self.name(rule), found),
             // Its expression fails on some row, as it would when that row is written.
-            Err(error) => match error.as_db_error().map(|error| error.code().code().to_owned()) {
-                Some(state)
-                    if !["53", "55", "57", "58", "XX"].iter().any(|class| state.starts_with(class)) =>
-                {
-                    tried.left_out.push(format!("{} (it fails with SQLSTATE {state})", rule.name));
-                    return Ok(());
-                }
-                _ => {
-                    return Err(Error::new(
-                        Kind::Server,
-                        format!("rows cannot be held against {}", rule.name),
-                    )
-                    .source(error));
-                }
+            Err(error) => match why_left_out(&error) {
+                Some(why) => tried.left_out.push(format!("{} ({why})", rule.name)),
+                None => return Err(error),
             },
-        };
-        tried.rules += 1;
-        if let Some(row) = row.filter(|row| count(row, "rows") > 0) {
-            tried.broken.push(Broken {
-                rule: self.name(rule),
-                rows: count(&row, "rows"),
-                keys: row.get("keys"),
-            });
         }
         Ok(())
+    }
+
+    /// The number of rows that a query names, with the first that each stands beside; and a few of their keys.
+    pub(super) async fn count(&self, breaking: &str) -> Answer<Found> {
+        let sql = format!(
+            "select count(*) as rows, coalesce((array_agg(key order by peer, landed))[1:{KEYS_SHOWN}], '{{}}') as keys \
+             from ({breaking}) as breaking (landed, peer) join {LANDED_ROWS} using (landed)"
+        );
+        let row = self.green.query_one(&sql, &[]).await?;
+        Ok(Found { rows: count(&row, "rows"), keys: row.get("keys") })
     }
 
     /// A query for the rows that break a rule, and the first that each stands beside; none for a rule about columns that we
@@ -309,54 +291,38 @@ impl Trial<'_> {
         match rule.kind.as_str() {
             "not_null" => format!("{green}.{} takes no null", rule.name),
             "check" => format!("check {} of {green}", rule.name),
+            "exclusion" => {
+                format!("{} of {green} excludes rows beside each other, and these conflict", rule.name)
+            }
             _ => format!("{} of {green} takes each value once, and these rows share theirs", rule.name),
         }
     }
 }
 
-/// The rows of one of blue's tables.
-fn landing(at: usize) -> String {
-    format!("pg_temp.migrate_trial_{at}")
+/// The landing of one of the tables whose rows are tried.
+fn of_kin(at: usize, fitted: &Fitted) -> Landing<'_> {
+    Landing { at, fitted, outputs: (0..fitted.outputs.len()).collect(), made: made() }
 }
 
-fn first_number(at: usize) -> i64 {
-    i64::try_from(at).unwrap_or_default() * NUMBERS + 1
+impl Tried {
+    /// Notes that rows were held against a rule.
+    pub(super) fn note(&mut self, rule: String, found: Found) {
+        self.rules += 1;
+        if found.rows > 0 {
+            self.broken.push(Broken { rule, rows: found.rows, keys: found.keys });
+        }
+    }
 }
 
-/// The landing of one of blue's tables, and the function that makes green's rows of it.
-fn prepare_one(at: usize, fitted: &Fitted) -> String {
-    let sources = fitted.sources.iter().enumerate();
-    let columns: String = sources.map(|(at, source)| format!(", c{at} {}", source.type_name)).collect();
-    let all: Vec<usize> = (0..fitted.outputs.len()).collect();
-    let make = fitted.try_landed(&all, &landing(at), &made(), "migrate_landed.landed between $1 and $2");
-    format!(
-        "create temporary table migrate_trial_{at} (landed bigint generated always as identity (start with {first}), key text{columns}) on commit drop;
-         create function pg_temp.migrate_make_{at}(bigint, bigint) returns void language plpgsql as $migrate$
-         declare
-             said_state text;
-             said_rule text;
-             said_type text;
-         begin
-             begin
-                 execute {make} using $1, $2;
-                 return;
-             exception when others then
-                 get stacked diagnostics said_state = returned_sqlstate, said_rule = constraint_name, said_type = pg_datatype_name;
-                 if left(said_state, 2) in ('25', '40', '42', '53', '55', '57', '58', 'XX') then
-                     raise;
-                 end if;
-             end;
-             if $1 >= $2 then
-                 insert into {REFUSED} values ($1, said_state, said_rule, said_type);
-             else
-                 perform pg_temp.migrate_make_{at}($1, ($1 + $2) / 2);
-                 perform pg_temp.migrate_make_{at}(($1 + $2) / 2 + 1, $2);
-             end if;
-         end $migrate$;
-         ",
-        first = first_number(at),
-        make = literal(&make),
-    )
+/// Why a rule was not looked at, when a statement for it failed; `None` when the server itself is at fault.
+pub(super) fn why_left_out(error: &Error) -> Option<String> {
+    if let Some(why) = why_unfinished(error) {
+        return Some(why.to_owned());
+    }
+    let source = error.source.as_ref()?.downcast_ref::<tokio_postgres::Error>()?;
+    let state = source.code()?.code();
+    let is_the_servers = ["53", "55", "57", "58", "XX"].iter().any(|class| state.starts_with(class));
+    (!is_the_servers).then(|| format!("it fails with SQLSTATE {state}"))
 }
 
 /// What green said of a value, without the value.

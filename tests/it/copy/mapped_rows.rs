@@ -5,7 +5,7 @@ use migrate::mapping::{BlueTable, Mapping, TableMap};
 use migrate::pg::catalog;
 use migrate::pg::name::{Ident, TableName};
 use migrate::plan::{Side, TableSelection};
-use migrate::step::prove_rows::{Extent, Lookers, Proof, Tried};
+use migrate::step::prove_rows::{Against, Carried, Extent, Lookers, Proof, Tried};
 use migrate::step::sample_rows;
 
 const BLUE: &str = "create table public.client (id bigint primary key, title text, mail text, age int, score text not null);
@@ -33,9 +33,14 @@ fn app() -> TableName {
     TableName::new("public", "app")
 }
 
+/// Nothing else is carried.
+fn alone(mappings: Vec<Mapping>) -> Carried {
+    Carried { mappings, ..Carried::default() }
+}
+
 async fn tried(stage: &Stage) -> Tried {
     let lookers = Lookers::open(&stage.blue_info, &stage.green_info).await.unwrap();
-    let proof = lookers.prove(&app(), &[&mapping(stage).await]).await;
+    let proof = lookers.prove(&alone(vec![mapping(stage).await]), &app()).await;
     match proof.unwrap_or_else(|error| panic!("{:?}", error.chain())) {
         Proof::Tried(tried) => tried,
         Proof::Unfinished(why) => panic!("{why}"),
@@ -112,7 +117,7 @@ async fn of_a_large_table_a_sample_is_tried_and_called_that() {
     mapping.map.drop = vec![Ident::new("pad")];
     mapping.map.columns.insert(Ident::new("age"), "coalesce(age, -id::int)".to_owned());
     let lookers = Lookers::open(&stage.blue_info, &stage.green_info).await.unwrap();
-    let Proof::Tried(tried) = lookers.prove(&app(), &[&mapping]).await.unwrap() else {
+    let Proof::Tried(tried) = lookers.prove(&alone(vec![mapping.clone()]), &app()).await.unwrap() else {
         panic!("it is not finished")
     };
     assert_eq!((tried.extent, tried.broken.as_slice()), (Extent::Sample, [].as_slice()), "{tried:?}");
@@ -121,9 +126,9 @@ async fn of_a_large_table_a_sample_is_tried_and_called_that() {
     // Somebody's lock on blue is waited for a moment only.
     let holder = stage.pair.blue().await;
     holder.batch_execute("begin; lock table public.client in access exclusive mode").await.unwrap();
-    let proof = lookers.prove(&app(), &[&mapping]).await.unwrap();
+    let proof = lookers.prove(&alone(vec![mapping.clone()]), &app()).await.unwrap();
     assert_eq!(proof, Proof::Unfinished("somebody holds a lock on it".to_owned()));
-    let findings = proof.findings(&[&mapping]);
+    let findings = proof.findings(&[&mapping], Against::AllRules);
     assert_eq!(findings[0].code, "MAPPED_ROWS_UNPROVED");
 }
 
@@ -180,7 +185,8 @@ async fn rows_of_merged_tables_are_tried_together() {
         Mapping { map, part: None, blue: BlueTable { tells_all: true, ..blue } }
     };
     let lookers = Lookers::open(&stage.blue_info, &stage.green_info).await.unwrap();
-    let findings = lookers.prove_each(&[mapping("hot", "id"), mapping("cold", "id")]).await.unwrap();
+    let findings =
+        lookers.prove_each(&alone(vec![mapping("hot", "id"), mapping("cold", "id")])).await.unwrap();
     let said: Vec<_> = findings.iter().map(|finding| finding.what.as_str()).collect();
     assert_eq!(
         said,
@@ -188,7 +194,7 @@ async fn rows_of_merged_tables_are_tried_together() {
             "record_pkey of public.record takes each value once, and these rows share theirs: 2 rows of 201 rows tried (all there were); blue's keys of the first: public.hot 100; public.cold 100"
         ]
     );
-    let apart = lookers.prove_each(&[mapping("hot", "id"), mapping("cold", "-id")]).await.unwrap();
+    let apart = lookers.prove_each(&alone(vec![mapping("hot", "id"), mapping("cold", "-id")])).await.unwrap();
     assert_eq!(
         apart[0].what,
         "201 rows of public.hot and public.cold (all there were) fit all 9 of green's rules"

@@ -23,7 +23,8 @@ cutover:
 "#;
 
 const GREEN_SQL: &str = "alter table public.p1 add column loud text not null, add column half bigint; alter table public.p1 add constraint p1_loud check (loud <> 'BAD');
-    alter table public.p2 rename to notes; alter table public.notes rename note to text; alter table public.notes add column label text not null;";
+    alter table public.p2 rename to notes; alter table public.notes rename note to text; alter table public.notes add column label text not null;
+    alter table public.p3 add constraint p3_notes foreign key (note) references public.notes;";
 
 const CHANGES: &str = "insert into p1 (note) values ('new'); update p1 set note = note || '!' where id % 3 = 0; delete from p1 where id = 7;
     update p2 set note = 'keep' where id < 20; update p2 set note = 'gone' where id in (3, 4, 5); delete from p2 where id = 8;
@@ -34,6 +35,7 @@ async fn tables_are_mapped_from_the_plan_to_the_last_key() {
     let stage = Stage::set("mapped").await;
     stage.desk.write("plan.yaml", PLAN);
     stage.desk.write("green.sql", GREEN_SQL);
+    stage.on_blue("create table p3 (id bigint primary key, note bigint); insert into p3 values (1, 2)").await;
     let refused = stage.run("check", &[]).await.expect(3);
     assert!(
         refused.stderr.contains("MAPPING_UNFIT") || refused.stdout.contains("MAPPING_UNFIT"),
@@ -68,15 +70,21 @@ async fn tables_are_mapped_from_the_plan_to_the_last_key() {
     stage.run("plan", &["--sample", "2", "--format", "markdown"]).await.expect(1);
     stage.run("plan", &["--sample", "2", "--offline"]).await.expect(2);
 
-    // A row that green's check would refuse after the copy stops us before it.
-    stage.on_blue("update p1 set note = 'bad' where id = 7").await;
+    // A row that green's check would refuse after the copy stops us before it, and one of an unmapped table that refers to
+    // what a condition leaves out.
+    stage.on_blue("update p1 set note = 'bad' where id = 7; update p3 set note = 3").await;
     let stopped = stage.run("replicate", &["--until-caught-up"]).await;
     assert_ne!(stopped.code, 0);
-    for part in ["p1_loud", "1 row of 500 rows tried (all there were)", "the first: 7", "nothing was copied"]
-    {
+    for part in [
+        "p1_loud",
+        "1 row of 500 rows tried (all there were)",
+        "the first: 7",
+        "p3_notes of public.p3: public.notes will not have the row",
+        "nothing was copied",
+    ] {
         assert!(stopped.stderr.contains(part), "{part}: {}", stopped.stderr);
     }
-    stage.on_blue("update p1 set note = 'n7' where id = 7").await;
+    stage.on_blue("update p1 set note = 'n7' where id = 7; update p3 set note = 2").await;
 
     stage.run("replicate", &["--until-caught-up"]).await.expect(0);
     stage.on_blue(CHANGES).await;
