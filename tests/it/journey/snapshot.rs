@@ -148,6 +148,33 @@ async fn the_vendors_sql_runs_once_on_a_copy_of_one_moment() {
     assert_eq!(stage.ask_green(left).await, "0");
 }
 
+/// Tables and views of the clone come to hang on what this makes.
+const TIES: &str = "create table whole (id int not null, note text) partition by range (id);
+    alter table whole attach partition p2 for values from (minvalue) to (maxvalue);
+    create view upon as select id from p1; create or replace view seen as select id from upon;
+    create function word() returns text language sql as $$ select 'w' $$; alter table p1 alter note set default word();";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_hangs_on_the_vendors_objects_is_taken_back_with_them_and_nobody_elses() {
+    let stage = Stage::set("snapshot_ties").await;
+    stage.desk.write("plan.yaml", PLAN);
+    stage.desk.write("vendor/1.sql", TIES);
+    stage.on_blue("create view seen as select id from p1").await;
+    stage.on_green("create schema theirs; create table theirs.kept (id int)").await;
+    stage.run("replicate", &[]).await.expect(0);
+    stage.on_green("create view theirs.upon as select id from whole").await;
+
+    let refused = stage.run("rollback", &["--all", "--yes"]).await;
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert!(refused.stderr.contains("theirs.upon"), "{}", refused.stderr);
+    assert_eq!(stage.ask_green("select count(*) from whole").await, "500", "nothing was dropped");
+    stage.on_green("drop view theirs.upon").await;
+    stage.run("rollback", &["--all", "--yes"]).await.expect(0);
+    let left = "select count(*) from pg_class where relnamespace = 'public'::regnamespace";
+    assert_eq!(stage.ask_green(left).await, "0");
+    assert_eq!(stage.ask_green("select count(*) from theirs.kept").await, "0", "it is still there");
+}
+
 const RULES_PLAN: &str = r#"version: 1
 name: NAME
 kind: blue_green
