@@ -336,3 +336,44 @@ async fn what_green_does_not_take_is_told() {
     assert_eq!(error.what, "green refuses joined rows of public.flow");
     assert!(error.chain().join(": ").contains("violates check constraint"), "{:?}", error.chain());
 }
+
+/// Which login a handled consent belongs to is asked by what was granted, which may be told of several.
+const BY_GRANT: Sources = {
+    let mut sources = BY_LOGIN;
+    sources[3].1 =
+        &["(select c.login_challenge from public.consent as c where c.verifier = consent_done.granted)"];
+    sources
+};
+
+#[tokio::test]
+async fn a_key_that_cannot_be_evaluated_is_told_as_that() {
+    const FILLED: &str = "insert into login values ('l1', 'app', 's', null, null); insert into consent values ('c1', 'l1', 'v');
+        insert into consent_done values ('d1', 'v', true)";
+    let many = |n: u32| {
+        format!("insert into login select 'n' || n, 'app', 's', null, null from generate_series(1, {n}) n")
+    };
+    let once = "delete from consent_done where challenge = 'd1'";
+    let twice = "insert into consent values ('c2', 'l1', 'v')";
+    // What one part wrote must not be lost when another fails before anything of it is written.
+    let in_parts = format!("{twice}; {}", many(45_000));
+    for (name, before, transaction) in
+        [("joined_fails", twice, many(300)), ("joined_fails_late", "select", in_parts)]
+    {
+        let scene = set(name, 15, 18, GREEN, BY_GRANT).await;
+        let follower = scene.follow();
+        for (number, written) in [FILLED, before].iter().enumerate() {
+            scene.run(written).await;
+            scene.drained(&follower, &format!("written {number}")).await;
+        }
+        follower.stop(PATIENCE).await.unwrap();
+        let transaction = format!("begin; {transaction}; {once}; commit");
+        scene.run(&transaction).await;
+        let error = scene.failure().await;
+        assert_eq!(error.what, "green refuses joined rows of public.flow", "{:?}", error.chain());
+        assert!(
+            error.chain().join(": ").contains("more than one row returned by a subquery"),
+            "{:?}",
+            error.chain()
+        );
+    }
+}
