@@ -385,3 +385,19 @@ async fn revocations_after_the_moment_are_effective_before_green_opens() {
     prepare("finish", &["--yes"]).run().await.expect(0);
     assert_eq!(stage.ask_green("select count(*) from pg_trigger where tgname = 'migrate_gate'").await, "0");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_about_a_table_that_blues_gate_is_not_on_is_refused() {
+    let stage = Stage::set("snapshot_ungated").await;
+    stage.on_blue(TOKENS).await;
+    let narrow = r#"["public.*"], exclude: ["public.login", "public.consent"]"#;
+    stage.desk.write("plan.yaml", &RULES_PLAN.replace("NAME", "ungated").replace(r#"["public.*"]"#, narrow));
+    stage.desk.write("vendor/1.sql", RENAMES);
+    for command in ["plan", "check"] {
+        let refused = stage.prepare(command, &[]).env("AMQP_URL", "amqp://127.0.0.1:1").run().await.expect(3);
+        let text = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(text.contains("REVOCATION_UNGATED"), "{text}");
+        assert!(text.contains("rule `login-ended` is about table public.login"), "{text}");
+        assert!(!text.contains("rule `token-revoked` is about"), "{text}");
+    }
+}
