@@ -401,3 +401,38 @@ async fn a_rule_about_a_table_that_blues_gate_is_not_on_is_refused() {
         assert!(!text.contains("rule `token-revoked` is about"), "{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_ledger_is_proved_before_clients_are_held() {
+    let stage = Stage::set("snapshot_ledger").await;
+    let broker = Broker::shared().await;
+    let plan = RULES_PLAN.replace("NAME", &format!("ledger-{:08x}", rand::random::<u32>()));
+    stage.desk.write("plan.yaml", &plan);
+    stage.desk.write("vendor/1.sql", RENAMES);
+    stage.desk.write("vendor/2.sql", "alter table consent_request rename to flow");
+    stage.on_blue(TOKENS).await;
+    stage.on_blue(CONSENTS).await;
+    let prepare = |command: &str, more: &[&str]| stage.prepare(command, more).env("AMQP_URL", broker.url());
+    prepare("replicate", &["--until-caught-up"]).run().await.expect(0);
+    stage.on_blue("update token set active = false where id <> 't1999'").await;
+    let mut cutover =
+        prepare("cutover", &[]).env("MIGRATE_SLEEP_POINT", "switch/pause-clients:planned").start();
+    cutover.falls_asleep().await;
+    // What the broker had given out, and nobody had read, is left for the pause.
+    let early: u64 = stage.ask_green("select count(*) from migrate.revocation").await.parse().unwrap();
+    assert!(early >= 1500, "{early}");
+    stage.on_blue("delete from login where id in ('l1', 'l2'); delete from consent_request where challenge = 'con4'").await;
+    cutover.signal(rustix::process::Signal::CONT);
+    let done = cutover.wait(PATIENCE).await.expect(0);
+    let says = format!("{early} revocations are proved on green before clients are held");
+    assert!(done.stderr.contains(&says), "{}", done.stderr);
+    assert_eq!(still_valid(&stage).await, [""; 0]);
+    let proved = |step: &str| {
+        format!(
+            "select string_agg(note->>'proved', ' ') from migrate.journal where step = '{step}' and note ? 'proved'"
+        )
+    };
+    let (in_pause, after) = ("switch/replay-revocations", "settle/replay-revocations");
+    assert_eq!(stage.ask_green(&proved(in_pause)).await, (2002 - early).to_string(), "those since");
+    assert_eq!(stage.ask_green(&proved(after)).await, "2002", "and all of them after it");
+}
