@@ -108,8 +108,11 @@ create table if not exists migrate.revocation (
     commit_lsn pg_lsn not null,
     -- rows the effect touched: 0 when the stream had made it effective already
     touched    bigint not null,
+    -- what wrote it: tells those that an earlier look did not see
+    xid        xid8 not null default pg_current_xact_id(),
     at         timestamptz not null default clock_timestamp()
 );
+create index if not exists revocation_xid on migrate.revocation (xid);
 
 -- What could not be applied, with the reason; blocks `finish`.
 create table if not exists migrate.revocation_parked (

@@ -4,7 +4,7 @@ use super::{Seen, view};
 use crate::{
     facts::{Facts, Generated, Index, ReplicaIdentity, Table, TableKind},
     pg::name::Ident,
-    plan::{ChangeOp, Plan},
+    plan::{ChangeOp, Plan, RevocationRule},
 };
 
 pub(super) fn missing(plan: &Plan, facts: &Facts) -> Vec<Seen> {
@@ -144,4 +144,16 @@ pub(super) fn revocation_key(plan: &Plan, facts: &Facts) -> Vec<Seen> {
         seen.extend(lacks(same_tx.map(|same| &same.match_column).collect(), "when.unless_same_tx.match"));
     }
     seen
+}
+
+pub(super) fn revocation_ungated(plan: &Plan, _: &Facts) -> Vec<Seen> {
+    let ungated = |(at, rule): (usize, &RevocationRule)| {
+        let what = format!(
+            "rule `{}` is about table {}, which is not in replicate.tables, so writes to it are not stopped in the cutover",
+            rule.name,
+            rule.table.plain()
+        );
+        (!view::is_selected(plan, &rule.table)).then(|| Seen::plan(format!("revocations[{at}].table"), what))
+    };
+    plan.revocations.iter().enumerate().filter_map(ungated).collect()
 }

@@ -220,6 +220,7 @@ const TABLES: &[Spoiled] = &[
         let match_column = Ident::new("body");
         c.plan.revocations[0].when.unless_same_tx = Some(SameTx { op: ChangeOp::Insert, match_column });
     }),
+    ("REVOCATION_UNGATED", Case::good, |c| c.plan.replicate.tables.exclude = vec!["public.token".into()]),
 ];
 
 const GREEN: &[Spoiled] = &[

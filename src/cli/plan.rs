@@ -52,7 +52,7 @@ pub struct PlanArgs {
     #[arg(long, conflicts_with_all = ["offline", "facts"])]
     prove_rows: bool,
     /// Show up to N rows of each mapped table, before and after. It shows their values as they are, secrets too
-    #[arg(long, value_name = "N", conflicts_with_all = ["offline", "facts"])]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(mapped_rows::SAMPLE_MAX)), conflicts_with_all = ["offline", "facts"])]
     sample: Option<u32>,
     /// How it is written
     #[arg(long, value_enum, default_value_t = Format::Text)]

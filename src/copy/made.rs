@@ -3,13 +3,14 @@
 //! The clone and the plan's SQL run on a green that may hold things of others: extensions, another schema, a role's
 //! own tables. So each looks at all objects before and after, in its transaction, and records the difference in
 //! `migrate.manifest`. Oids, because the plan's SQL may rename what the clone made. Taking back drops the recorded
-//! objects that still exist, with what hangs on them, and looks again: when something vanished that nobody of us
-//! recorded, the transaction rolls back and the error names it. Roles and settings are not made here.
+//! objects that still exist, with what hangs on them, and looks again: when something vanished that is in none of our
+//! records, the transaction rolls back and the error names it. What hangs on another record's objects may go with them: the
+//! plan's SQL may attach a table of the clone to one of its own. Roles and settings are not made here.
 
 use super::lease;
 use crate::error::{Doing, Error, Kind, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Client;
 
 const LIST_OBJECTS: &str = include_str!("../../sql/copy/list_objects.sql");
@@ -93,8 +94,24 @@ async fn recorded(green: &Client, label: &str) -> Result<Option<Vec<Object>>> {
         .doing(Kind::Bug, || format!("the record of objects under `{label}` cannot be read"))
 }
 
+/// Every object that we made, under whatever label.
+async fn all_recorded(green: &Client) -> Result<BTreeSet<(u32, u32)>> {
+    let doing = || "the records of objects cannot be read on green".to_owned();
+    let rows = green
+        .query("select prior::text from migrate.manifest where starts_with(object, $1)", &[&key("")])
+        .await
+        .doing(Kind::Server, doing)?;
+    let mut all = BTreeSet::new();
+    for row in &rows {
+        let made: Vec<Object> = serde_json::from_str(row.get(0)).doing(Kind::Bug, doing)?;
+        all.extend(made.iter().map(|object| (object.class, object.oid)));
+    }
+    Ok(all)
+}
+
 /// Drops what is recorded under a label, in one transaction of its own, and forgets the record. Nothing recorded: does nothing.
 ///
+/// Objects of our other records that hang on it go along: who takes this back takes back the others next, and finds them gone.
 /// A crash in the middle leaves everything.
 ///
 /// # Errors
@@ -112,6 +129,7 @@ pub async fn drop_all(green: &Client, label: &str, epoch: i64) -> Result<()> {
 async fn drop_in_transaction(green: &Client, label: &str, epoch: i64) -> Result<()> {
     lease::begin(green, epoch).await?;
     if let Some(made) = recorded(green, label).await? {
+        let all_made = all_recorded(green).await?;
         let before = look(green).await?;
         green
             .batch_execute("set local lock_timeout = '30s'")
@@ -122,7 +140,7 @@ async fn drop_in_transaction(green: &Client, label: &str, epoch: i64) -> Result<
             drop_one(green, object).await?;
         }
         let after = look(green).await?;
-        let is_made = |class: u32, oid: u32| made.iter().any(|it| (it.class, it.oid) == (class, oid));
+        let is_made = |class: u32, oid: u32| all_made.contains(&(class, oid));
         let strangers: Vec<&str> = before
             .0
             .iter()

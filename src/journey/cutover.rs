@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 /// How long green may take to come within the lag gate once `cutover` follows.
 const WARM_UP: Duration = Duration::from_secs(120);
-/// How long working off the queue of revocations may take before the pause.
+/// How long working off the queue of revocations, and proving them, may take before the pause.
 const BACKLOG: Duration = Duration::from_secs(600);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How far over the budget a step may be before it is dropped: its own deadline should have ended it.
@@ -425,7 +425,7 @@ fn refuse_unfinished(record: &Record, steps: &[Box<dyn crate::step::Step<World>>
     }
 }
 
-/// `mode: snapshot`: captures up to now, and makes effective on green what is queued, so that the pause has only the rest.
+/// `mode: snapshot`: captures up to now, makes effective on green what is queued, and proves it, so that the pause has only the rest.
 async fn work_off_revocations(session: &Session) -> Result<()> {
     let world = &session.world;
     if world.plan.revocations.is_empty() {
@@ -455,7 +455,7 @@ async fn work_off_revocations(session: &Session) -> Result<()> {
         }
     }
     tokio::select! {
-        done = replay_revocations::work_off_backlog(world, BACKLOG) => done.map(|_| ()),
+        done = replay_revocations::work_off_backlog(world, BACKLOG) => done,
         error = session.lost() => Err(error),
     }
 }

@@ -1,5 +1,6 @@
 //! What happens to blue while green follows, beside its rows: told once, each thing.
 
+use crate::error::{Error, Kind, Result};
 use crate::event::Event;
 use crate::plan::Side;
 use crate::step::blue_shape::{self, ShapeSeen};
@@ -30,23 +31,35 @@ fn is_due(last: Option<Instant>, every: Duration) -> bool {
 
 impl Lookout {
     /// Looks at what it is time to look at. A blue that does not answer is the follower's matter, not ours.
-    pub(super) async fn look(&mut self, world: &World) {
+    ///
+    /// # Errors
+    /// [`Kind::Gate`] when a table has left our publication: blue sends none of its changes any more, and says nothing of it.
+    pub(super) async fn look(&mut self, world: &World) -> Result<()> {
         if is_due(self.newcomers_seen, LOOK_FOR_NEWCOMERS_EVERY) {
-            self.look_for_newcomers(world).await;
+            self.look_for_newcomers(world).await?;
             self.newcomers_seen = Some(Instant::now());
         }
         if is_due(self.shape_seen, LOOK_AT_SHAPE_EVERY) {
             self.look_at_shape(world).await;
             self.shape_seen = Some(Instant::now());
         }
+        Ok(())
     }
 
-    async fn look_for_newcomers(&mut self, world: &World) {
+    async fn look_for_newcomers(&mut self, world: &World) -> Result<()> {
         let found = tokio::time::timeout(ANSWER_MAX, async {
             newcomers::look(world, &*world.client(Side::Blue).await?).await
         });
         match found.await {
             Ok(Ok(found)) => {
+                // After the moment of a snapshot nothing is followed, so nothing more is lost.
+                let is_unsent = |newcomer: &Newcomer| {
+                    matches!(newcomer, Newcomer::Replaced(_)) && !world.plan.is_snapshot()
+                };
+                if let Some(newcomer) = found.iter().find(|newcomer| is_unsent(newcomer)) {
+                    return Err(Error::new(Kind::Gate, format!("on blue, {newcomer}"))
+                        .hint("green lacks what was written to it since: `migrate rollback --all`, then copy afresh with `migrate replicate`"));
+                }
                 for newcomer in found {
                     if self.newcomers.insert(newcomer.clone()) {
                         world.ears.tell(Event::Warning { text: warning(&newcomer) });
@@ -56,6 +69,7 @@ impl Lookout {
             Ok(Err(error)) => tracing::debug!(%error, "cannot look for new tables on blue"),
             Err(_) => tracing::debug!("blue does not say in time whether it has new tables"),
         }
+        Ok(())
     }
 
     async fn look_at_shape(&mut self, world: &World) {

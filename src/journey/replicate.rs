@@ -216,7 +216,7 @@ async fn follow(session: &Session, until: Until, mut stop: watch::Receiver<bool>
             _ = stop.wait_for(|stop| *stop) => return Ok(Ended::Stopped),
         }
         world.followers_health().await?;
-        lookout.look(world).await;
+        lookout.look(world).await?;
         if kept.elapsed() >= KEEP_KEYS_EVERY {
             world.keep_last_keys().await;
             kept = Instant::now();

@@ -312,6 +312,18 @@ impl Joining {
         problems
     }
 
+    /// The types in which keys are compared, of a join that fits.
+    pub fn compared_types(&self, joined: &Joined) -> Vec<String> {
+        let of_rows = joined.key.iter().flat_map(|at| {
+            let column = &joined.columns[*at];
+            [column.given_type.clone(), column.green_type.clone()]
+        });
+        let of_sources = self.sources.iter().flat_map(|source| {
+            source.blue.key.iter().filter_map(|name| Some(source.blue.column(name)?.type_name.clone()))
+        });
+        of_rows.chain(of_sources).collect()
+    }
+
     fn joined(&self, green: &GreenTable, given: &[Given]) -> Joined {
         let column = |name: &Ident| green.columns.iter().find(|column| column.name == *name);
         let output = |given: &Given| JoinedColumn {
@@ -328,7 +340,7 @@ impl Joining {
             .collect();
         let place = |name: &Ident| columns.iter().position(|column| column.name == *name);
         let key = self.join.key.iter().filter_map(place).collect();
-        Joined { green: self.green.clone(), columns, key, own }
+        Joined { green: self.green.clone(), columns, key, own, equalities: BTreeMap::new() }
     }
 }
 
@@ -343,6 +355,8 @@ pub struct Joined {
     pub key: Vec<usize>,
     /// Further columns of green that can be written: they keep their values.
     pub own: Vec<Ident>,
+    /// By type, the operator of its equality, when that is none of `pg_catalog`'s: what its indexes hold to be equal.
+    pub equalities: BTreeMap<String, String>,
 }
 
 /// A column of a joined table.

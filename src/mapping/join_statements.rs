@@ -118,7 +118,9 @@ impl JoinStatements<'_> {
         let same: Vec<String> = self
             .keys()
             .enumerate()
-            .map(|(at, column)| format!("migrate_query.{} = c.c{at}", column.name))
+            .map(|(at, column)| {
+                format!("migrate_query.{} {} c.c{at}", column.name, self.equals(&column.given_type))
+            })
             .collect();
         // Row by row, and not flattened: so the key goes down into the query, whatever it is made of, and finds its rows by index.
         format!(
@@ -157,7 +159,9 @@ impl JoinStatements<'_> {
                 let same: Vec<String> = self
                     .keys()
                     .enumerate()
-                    .map(|(at, column)| format!("g.{} = c.g{at} and ", column.name))
+                    .map(|(at, column)| {
+                        format!("g.{} {} c.g{at} and ", column.name, self.equals(&column.green_type))
+                    })
                     .collect();
                 (format!(" using pg_temp.{CONCERNED}_{number} as c"), same.concat())
             }
@@ -204,12 +208,17 @@ impl JoinStatements<'_> {
         let of_query: Vec<String> = self
             .keys()
             .enumerate()
-            .map(|(at, column)| format!("migrate_query.{} = c.v{at}", column.name))
+            .map(|(at, column)| {
+                format!("migrate_query.{} {} c.v{at}", column.name, self.equals(&column.given_type))
+            })
             .collect();
         let of_green: Vec<String> = self
             .keys()
             .enumerate()
-            .map(|(at, column)| format!("g.{} = c.v{at}::{}", column.name, column.green_type))
+            .map(|(at, column)| {
+                let equals = self.equals(&column.green_type);
+                format!("g.{} {equals} c.v{at}::{}", column.name, column.green_type)
+            })
             .collect();
         let as_green: Vec<String> = self
             .joined
@@ -257,7 +266,9 @@ impl JoinStatements<'_> {
         let names: Vec<String> = (0..key.len()).map(|at| format!("p{at}")).collect();
         let found: Vec<String> = key
             .iter()
-            .map(|(at, (name, type_name))| format!("t.{name} = migrate_changed.p{at}::{type_name}"))
+            .map(|(at, (name, type_name))| {
+                format!("t.{name} {} migrate_changed.p{at}::{type_name}", self.equals(type_name))
+            })
             .collect();
         // Not flattened, so that each key is looked up once, and not again for each of its uses.
         Some(format!(
@@ -284,10 +295,15 @@ impl JoinStatements<'_> {
         self.joined.columns.iter().map(|column| &column.name)
     }
 
+    /// The equality of a type.
+    fn equals(&self, type_name: &str) -> &str {
+        self.joined.equalities.get(type_name).map_or("=", String::as_str)
+    }
+
     /// That two rows have one key.
     fn same(&self, one: &str, other: &str) -> String {
-        self.key_names()
-            .map(|name| format!("{one}.{name} = {other}.{name}"))
+        self.keys()
+            .map(|column| format!("{one}.{0} {1} {other}.{0}", column.name, self.equals(&column.green_type)))
             .collect::<Vec<_>>()
             .join(" and ")
     }

@@ -7,6 +7,7 @@ use tokio_postgres::GenericClient;
 
 const COLUMNS: &str = include_str!("../../sql/facts/read_target.sql");
 const KEYS: &str = include_str!("../../sql/facts/read_target_keys.sql");
+const EQUALITIES: &str = include_str!("../../sql/facts/read_equalities.sql");
 
 /// Reads it; without columns when there is no such table.
 ///
@@ -67,5 +68,11 @@ pub async fn join(green: &impl GenericClient, joining: &Joining) -> Result<Joine
     let given = given(green, &look)
         .await
         .doing(Kind::Server, || format!("green refuses the query of {}", joining.green.plain()))?;
-    joining.fit(&table, &given).map_err(|problems| as_error(&joining.green, &problems))
+    let mut joined = joining.fit(&table, &given).map_err(|problems| as_error(&joining.green, &problems))?;
+    let rows = green
+        .query(EQUALITIES, &[&joining.compared_types(&joined)])
+        .await
+        .doing(Kind::Server, || "cannot look how green compares keys".into())?;
+    joined.equalities = rows.iter().map(|row| (row.get("type_name"), row.get("equals"))).collect();
+    Ok(joined)
 }

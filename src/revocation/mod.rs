@@ -20,6 +20,8 @@ pub mod seal;
 pub mod transaction;
 
 pub use capture::{Capture, CaptureEnd, CaptureSpec, CaptureStatus};
-pub use outcome::{RevocationTotals, StillValid, still_valid, totals};
+pub use outcome::{
+    EarlierLook, RevocationTotals, StillValid, look_early, still_valid, still_valid_since, totals,
+};
 pub use prove::prove_rules;
 pub use replay::{Carried, EffectSession, Extent, ReplayEnd, ReplaySpec, replay};

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::{Client, GenericClient, types::ToSql};
 
 const LIST_LEDGER: &str = include_str!("../../sql/revocation/list_ledger.sql");
+const LIST_LEDGER_SINCE: &str = include_str!("../../sql/revocation/list_ledger_since.sql");
 const COUNT_TOTALS: &str = include_str!("../../sql/revocation/count_totals.sql");
 /// Keys looked at by one query.
 const PAGE: usize = 10_000;
@@ -27,6 +28,8 @@ pub struct StillValid {
     pub count: u64,
     /// Keys that are valid because they were issued anew after their revocation. They are not in `count`.
     pub issued_anew: u64,
+    /// How many ledgered keys were looked at.
+    pub looked_at: u64,
 }
 
 /// An attempt's revocations in numbers.
@@ -61,32 +64,112 @@ pub async fn still_valid(
 ) -> Result<Vec<StillValid>> {
     let mut all = Vec::with_capacity(rules.len());
     for rule in rules {
-        let (mut valid, mut anew) = (BTreeSet::new(), BTreeSet::new());
-        let mut after = String::new();
-        loop {
-            let keys = page(green, attempt, rule, &after).await?;
-            let Some(last) = keys.keys().next_back() else { break };
-            after = last.clone();
-            let found = find_valid(green, rule, &keys).await?;
-            let revoked = match blue {
-                Some(blue) => find_revoked_on_blue(blue, rule, &found).await?,
-                None => found.clone(),
-            };
-            let opened = opened_by(green).await?;
-            let written = find_issued_anew(green, rule, &revoked, opened.as_deref()).await?;
-            for (id, key) in found {
-                let lives = !revoked.contains_key(&id) || written.contains_key(&id);
-                if lives {
-                    anew.insert(key)
-                } else {
-                    valid.insert(key)
-                };
-            }
-        }
-        let rule = rule.name.clone();
-        all.push(StillValid { rule, count: valid.len() as u64, issued_anew: anew.len() as u64 });
+        all.push(still_valid_of(green, blue, attempt, rule, Ledgered::All).await?);
     }
     Ok(all)
+}
+
+/// What was looked at while green took writes of nobody but the replay: the less is left to look at in the pause.
+#[derive(Debug, Clone)]
+pub struct EarlierLook {
+    /// How many ledgered keys there were.
+    pub looked_at: u64,
+    /// What its look at the ledger saw, as a snapshot of green's.
+    seen: String,
+    /// By rule, the ids whose keys its `valid` query found on green, for whatever reason.
+    found: BTreeMap<String, Vec<String>>,
+}
+
+/// Has each rule's `valid` query look for every ledgered key of an attempt, for [`still_valid_since`]. It judges nothing: while
+/// clients write on blue, a key that is found may be one whose next revocation is on its way.
+///
+/// # Errors
+/// As [`still_valid`].
+pub async fn look_early(green: &Client, attempt: i32, rules: &[RevocationRule]) -> Result<EarlierLook> {
+    // Before the first page: what is committed later is for the later look.
+    let row = green
+        .query_one("select pg_current_snapshot()::text", &[])
+        .await
+        .doing(Kind::Server, || "cannot read green's snapshot".into())?;
+    let mut look = EarlierLook { looked_at: 0, seen: row.get(0), found: BTreeMap::new() };
+    for rule in rules {
+        let (mut found, mut after) = (Vec::new(), String::new());
+        loop {
+            let keys = page(green, attempt, rule, &after, Ledgered::All).await?;
+            let Some(last) = keys.keys().next_back() else { break };
+            after = last.clone();
+            look.looked_at += keys.len() as u64;
+            found.extend(find_valid(green, rule, &keys).await?.into_keys());
+        }
+        look.found.insert(rule.name.clone(), found);
+    }
+    Ok(look)
+}
+
+/// As [`still_valid`] of all keys, of which it looks only at those that an earlier look did not see or found on green.
+///
+/// A key that was not on green then is not there now: green's gate is closed, and has been since it has tables, so nobody but the
+/// replay has written there. The replay never writes the rows of a key back: its effects delete, or set what the plan says
+/// revokes; and whatever it ledgered since is looked at here. What blue did since cannot make a key valid on green either, since
+/// nothing else of blue is carried. Only a `valid` query that waits for a time to come, or a rule whose effect makes another rule's
+/// keys valid, could differ; the look at all keys after the opening tells those.
+///
+/// # Errors
+/// As [`still_valid`].
+pub async fn still_valid_since(
+    earlier: &EarlierLook,
+    green: &Client,
+    blue: &Client,
+    attempt: i32,
+    rules: &[RevocationRule],
+) -> Result<Vec<StillValid>> {
+    let mut all = Vec::with_capacity(rules.len());
+    for rule in rules {
+        all.push(still_valid_of(green, Some(blue), attempt, rule, Ledgered::Since(earlier)).await?);
+    }
+    Ok(all)
+}
+
+/// Which of the ledgered keys.
+#[derive(Clone, Copy)]
+enum Ledgered<'l> {
+    All,
+    /// Those it did not see, and those it found on green.
+    Since(&'l EarlierLook),
+}
+
+async fn still_valid_of(
+    green: &Client,
+    blue: Option<&Client>,
+    attempt: i32,
+    rule: &RevocationRule,
+    which: Ledgered<'_>,
+) -> Result<StillValid> {
+    let (mut valid, mut anew) = (BTreeSet::new(), BTreeSet::new());
+    let (mut after, mut looked_at) = (String::new(), 0);
+    loop {
+        let keys = page(green, attempt, rule, &after, which).await?;
+        let Some(last) = keys.keys().next_back() else { break };
+        after = last.clone();
+        looked_at += keys.len() as u64;
+        let found = find_valid(green, rule, &keys).await?;
+        let revoked = match blue {
+            Some(blue) => find_revoked_on_blue(blue, rule, &found).await?,
+            None => found.clone(),
+        };
+        let opened = opened_by(green).await?;
+        let written = find_issued_anew(green, rule, &revoked, opened.as_deref()).await?;
+        for (id, key) in found {
+            let lives = !revoked.contains_key(&id) || written.contains_key(&id);
+            if lives {
+                anew.insert(key)
+            } else {
+                valid.insert(key)
+            };
+        }
+    }
+    let (count, issued_anew) = (valid.len() as u64, anew.len() as u64);
+    Ok(StillValid { rule: rule.name.clone(), count, issued_anew, looked_at })
 }
 
 /// An attempt's revocations in numbers, for `status` and `report`.
@@ -111,12 +194,23 @@ pub async fn totals(
     })
 }
 
-async fn page(green: &Client, attempt: i32, rule: &RevocationRule, after: &str) -> Result<Keys> {
+async fn page(
+    green: &Client,
+    attempt: i32,
+    rule: &RevocationRule,
+    after: &str,
+    which: Ledgered<'_>,
+) -> Result<Keys> {
     let what = || "cannot read the ledger of revocations on green".into();
-    let rows = green
-        .query(LIST_LEDGER, &[&attempt, &rule.name, &after, &count(PAGE as u64)])
-        .await
-        .doing(Kind::Server, what)?;
+    let at_most = count(PAGE as u64);
+    let rows = match which {
+        Ledgered::All => green.query(LIST_LEDGER, &[&attempt, &rule.name, &after, &at_most]).await,
+        Ledgered::Since(EarlierLook { seen, found, .. }) => {
+            let found = found.get(&rule.name).map_or(&[][..], Vec::as_slice);
+            green.query(LIST_LEDGER_SINCE, &[&attempt, &rule.name, &after, &at_most, seen, &found]).await
+        }
+    }
+    .doing(Kind::Server, what)?;
     rows.iter()
         .map(|row| {
             let (id, key): (String, String) = (row.try_get("id")?, row.try_get("key")?);

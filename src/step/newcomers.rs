@@ -16,7 +16,7 @@ pub enum Newcomer {
     UncarriedTable(TableName),
     /// A sequence that was not there.
     Sequence(TableName),
-    /// A table that was there, but has left our publication: dropped and created again.
+    /// A table that was there, but has left our publication: dropped and created again, or taken out of it.
     Replaced(TableName),
     /// A large object; there was none.
     LargeObject(String),
@@ -40,7 +40,11 @@ impl fmt::Display for Newcomer {
             }
             Newcomer::Sequence(name) => write!(f, "sequence {} is new", name.plain()),
             Newcomer::Replaced(name) => {
-                write!(f, "table {} was created anew, and its changes are not published", name.plain())
+                write!(
+                    f,
+                    "table {} was created anew or taken out of our publication: its changes are not sent",
+                    name.plain()
+                )
             }
             Newcomer::View(name) => write!(f, "view {} is new", name.plain()),
             Newcomer::LargeObject(oid) => write!(f, "large object {oid} is new"),

@@ -28,6 +28,32 @@ pub enum ReplayRevocations {
 const DEADLINE: Duration = Duration::from_secs(600);
 
 impl ReplayRevocations {
+    /// Whoever lost access must not have it on green. Says how many revocations were looked at: before the opening, those
+    /// that [`work_off_backlog`] has not.
+    async fn refuse_still_valid(self, world: &World) -> Result<u64> {
+        let blue = world.client(Side::Blue).await?;
+        let green = world.client(Side::Green).await?;
+        let (attempt, rules) = (world.attempt.number, &world.plan.revocations);
+        let earlier = match self {
+            ReplayRevocations::BeforeOpening => world.looked_early(),
+            ReplayRevocations::OnceServed => None,
+        };
+        let found = match earlier {
+            Some(earlier) => revocation::still_valid_since(&earlier, &green, &blue, attempt, rules).await?,
+            None => revocation::still_valid(&green, Some(&blue), attempt, rules).await?,
+        };
+        let named: Vec<String> = found
+            .iter()
+            .filter(|found| found.count > 0)
+            .map(|found| format!("{} by rule {}", found.count, found.rule))
+            .collect();
+        if named.is_empty() {
+            return Ok(found.iter().map(|found| found.looked_at).sum());
+        }
+        Err(Error::new(Kind::Gate, format!("revoked keys are still valid on green: {}", named.join(", ")))
+            .hint("revoke them on green by hand at once; migrate.revocation on green holds their keys"))
+    }
+
     fn mark(self) -> &'static str {
         match self {
             ReplayRevocations::BeforeOpening => "revocations replayed before the opening",
@@ -92,11 +118,12 @@ impl Step<World> for ReplayRevocations {
             ReplayRevocations::OnceServed => (EffectSession::Ordinary, Extent::Whole),
         };
         let ended = replay(world, session, extent, carried, deadline).await?;
-        refuse_still_valid(world).await?;
+        let looked_at = self.refuse_still_valid(world).await?;
         mark::set(world, self.mark()).await?;
         Ok(Some(serde_json::json!({
             "replayed": ended.replayed,
             "already_effective": ended.already_effective,
+            "proved": looked_at,
         })))
     }
 
@@ -105,14 +132,26 @@ impl Step<World> for ReplayRevocations {
     }
 }
 
-/// Makes effective on green, while clients go on, what is in the queue by now: the less is left for the pause.
+/// Makes effective on green, while clients go on, what is in the queue by now, and looks whether anything of it is still valid:
+/// the less is left for the pause.
 ///
 /// # Errors
-/// [`Kind::Deadline`] when the queue does not come to an end in time; as [`revocation::replay`].
-pub async fn work_off_backlog(world: &World, within: Duration) -> Result<ReplayEnd> {
+/// [`Kind::Deadline`] when that does not come to an end in time; as [`revocation::replay`].
+pub async fn work_off_backlog(world: &World, within: Duration) -> Result<()> {
     let carried = Carried::Copy { consistent_point: moment(world).await? };
     let deadline = Instant::now() + within;
-    replay(world, EffectSession::ThroughTheGate, Extent::Backlog, carried, deadline).await
+    replay(world, EffectSession::ThroughTheGate, Extent::Backlog, carried, deadline).await?;
+    let look = async {
+        let green = world.client(Side::Green).await?;
+        revocation::look_early(&green, world.attempt.number, &world.plan.revocations).await
+    };
+    let look = tokio::time::timeout_at(deadline, look).await.map_err(|_| {
+        Error::new(Kind::Deadline, "green does not say in time whether revoked keys are still valid there")
+            .hint("an index for each rule's `valid` query on green makes it fast")
+    })??;
+    world.note(format!("{} revocations are proved on green before clients are held", look.looked_at));
+    world.set_looked_early(look);
+    Ok(())
 }
 
 async fn moment(world: &World) -> Result<crate::pg::lsn::Lsn> {
@@ -145,22 +184,4 @@ async fn replay(
         carried,
     };
     revocation::replay(spec, deadline, world.ears.clone()).await
-}
-
-/// Whoever lost access must not have it on green.
-async fn refuse_still_valid(world: &World) -> Result<()> {
-    let blue = world.client(Side::Blue).await?;
-    let green = world.client(Side::Green).await?;
-    let rules = &world.plan.revocations;
-    let found = revocation::still_valid(&green, Some(&blue), world.attempt.number, rules).await?;
-    let named: Vec<String> = found
-        .iter()
-        .filter(|found| found.count > 0)
-        .map(|found| format!("{} by rule {}", found.count, found.rule))
-        .collect();
-    if named.is_empty() {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Gate, format!("revoked keys are still valid on green: {}", named.join(", ")))
-        .hint("revoke them on green by hand at once; migrate.revocation on green holds their keys"))
 }

@@ -13,6 +13,7 @@ use crate::pg::{
 };
 use crate::plan::{Plan, Side, Throttle};
 use crate::revocation::{
+    EarlierLook,
     capture::{Capture, CaptureSpec},
     seal::SealKey,
 };
@@ -79,6 +80,7 @@ pub struct World {
     /// Captures revocations; set while one runs in this process.
     pub capture: Mutex<Option<Capture>>,
     paused_at: std::sync::Mutex<Option<Instant>>,
+    looked_early: std::sync::Mutex<Option<Arc<EarlierLook>>>,
     blue: Mutex<Client>,
     green: Mutex<Client>,
 }
@@ -101,6 +103,7 @@ impl World {
             follower: Mutex::new(None),
             capture: Mutex::new(None),
             paused_at: std::sync::Mutex::new(None),
+            looked_early: std::sync::Mutex::new(None),
             blue: Mutex::new(blue),
             green: Mutex::new(green),
         })
@@ -180,6 +183,18 @@ impl World {
     pub fn set_paused(&self, at: Option<Instant>) {
         if let Ok(mut paused_at) = self.paused_at.lock() {
             *paused_at = at;
+        }
+    }
+
+    /// What this process looked at of the revocations before it held clients; `None` when it has not.
+    pub fn looked_early(&self) -> Option<Arc<EarlierLook>> {
+        self.looked_early.lock().ok().and_then(|look| look.clone())
+    }
+
+    /// Remembers a look at the revocations that are effective on green.
+    pub fn set_looked_early(&self, look: EarlierLook) {
+        if let Ok(mut looked_early) = self.looked_early.lock() {
+            *looked_early = Some(Arc::new(look));
         }
     }
 

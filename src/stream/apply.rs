@@ -278,7 +278,12 @@ impl Writer {
 
     /// Tries it set by set; whatever fails so is taken back, and written in blue's order. Of tables that are merged only when
     /// they have no net effect of their own: a row that moves from one to another may be there twice for a moment, in blue's order.
+    ///
+    /// What was sent before it must be good: nothing can be taken back to before that, and it is told as it is.
     async fn write_net_or_exact(&mut self, net: NetEffect, changes: &[Change]) -> Result<()> {
+        if !self.joined.is_empty() {
+            self.pipeline.first_failure().await?;
+        }
         let mut next = Some(net);
         while let Some(net) = next.take() {
             let error = match self.try_net(&net, changes).await {

@@ -7,7 +7,7 @@ use migrate::error::Kind;
 use migrate::pg::lsn::Lsn;
 use migrate::plan::Secret;
 use migrate::revocation::broker::{Outgoing, Publisher, probe};
-use migrate::revocation::{EffectSession, prove_rules, still_valid, totals};
+use migrate::revocation::{EffectSession, look_early, prove_rules, still_valid, still_valid_since, totals};
 use stage::{Stage, refresh_rule, seconds};
 use std::time::Duration;
 
@@ -237,6 +237,39 @@ async fn a_resurrected_key_is_counted() {
     assert_eq!(stage.count_valid().await, (1, 0), "the planted fault must be seen");
     let found = still_valid(&stage.green().await, None, 1, &[refresh_rule()]).await.unwrap();
     assert_eq!((found[0].rule.as_str(), found[0].count), ("refresh-revoked", 1));
+}
+
+#[tokio::test]
+async fn an_earlier_look_spares_only_what_it_did_not_find() {
+    let stage = Stage::set("rev_early").await;
+    let capture = stage.capture().await;
+    stage.both("insert into refresh select 's' || n, 'r' || n, true from generate_series(1, 50) n").await;
+    stage.both("update refresh set active = false where signature <> 's50'").await;
+    // Valid on green, and rightly so as long as blue has them.
+    stage.both("update refresh set active = true where signature in ('s1', 's2')").await;
+    stage.until_ready(49).await;
+    let mut backlog = stage.replay_spec();
+    backlog.extent = migrate::revocation::Extent::Backlog;
+    stage.replay(backlog).await.unwrap();
+    let (green, blue) = (stage.green().await, stage.blue().await);
+    let rules = [refresh_rule()];
+    let early = look_early(&green, 1, &rules).await.unwrap();
+    assert_eq!(early.looked_at, 49);
+    let since = async || {
+        let found = still_valid_since(&early, &green, &blue, 1, &rules).await.unwrap();
+        (found[0].looked_at, found[0].count, found[0].issued_anew)
+    };
+    assert_eq!(since().await, (2, 0, 2), "what it found is looked at again");
+
+    // One is gone from blue, which no rule captures; another is revoked now, and something brings it back on green.
+    stage.on_blue("delete from refresh where signature = 's1'").await;
+    stage.both("update refresh set active = false where signature = 's50'").await;
+    stage.finish(&capture).await;
+    stage.replay(stage.replay_spec()).await.unwrap();
+    assert_eq!(since().await, (3, 1, 1));
+    stage.on_green("insert into refresh values ('s50', 'r', true) on conflict (signature) do update set active = true").await;
+    assert_eq!(since().await, (3, 2, 1));
+    assert_eq!(stage.count_valid().await, (2, 1), "and a look at all says the same");
 }
 
 #[tokio::test]

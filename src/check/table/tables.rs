@@ -116,4 +116,13 @@ pub(super) const CHECKS: &[Check] = &[
         source: "DESIGN 10",
         rule: identity::revocation_key,
     },
+    Check {
+        code: "REVOCATION_UNGATED",
+        severity: Blocking,
+        concerns: BlueGreen,
+        looks_at: "Blue's gate is on the tables of `replicate.tables` alone: a revocation in any other could be written after the fence, and would be lost.",
+        remedy: "take the table into `replicate.tables`",
+        source: "DESIGN 9",
+        rule: identity::revocation_ungated,
+    },
 ];

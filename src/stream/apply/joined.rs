@@ -49,6 +49,11 @@ enum Changed {
 }
 
 impl JoinedTables {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether one of them is made of a table of blue.
     pub fn read(&self, blue: &TableName) -> bool {
         self.0.iter().any(|table| table.note.contains_key(blue))
@@ -72,7 +77,7 @@ impl Writer {
 
     /// Notes which joined rows some changes concern, as the copies are now: before they are written, and again after it.
     pub(super) async fn note_joined(&mut self, changes: &[Change]) -> Result<()> {
-        if self.joined.0.is_empty() {
+        if self.joined.is_empty() {
             return Ok(());
         }
         let changed = ChangedKeys::of(changes);

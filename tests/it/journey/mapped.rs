@@ -66,7 +66,18 @@ async fn tables_are_mapped_from_the_plan_to_the_last_key() {
     ] {
         assert!(sample.stdout.contains(part), "{part}: {}", sample.stdout);
     }
-    stage.run("plan", &["--sample", "0"]).await.expect(1);
+    for out_of_range in ["0", "500"] {
+        // Before any database is asked.
+        let asked = stage
+            .prepare("plan", &["--sample", out_of_range])
+            .env("BLUE_URL", "postgres://u@127.0.0.1:1/none");
+        let refused = asked.run().await.expect(2);
+        assert!(
+            refused.stderr.contains("--sample <N>") && refused.stderr.contains("1..=100"),
+            "{}",
+            refused.stderr
+        );
+    }
     stage.run("plan", &["--sample", "2", "--format", "markdown"]).await.expect(1);
     stage.run("plan", &["--sample", "2", "--offline"]).await.expect(2);
 

@@ -104,3 +104,17 @@ async fn a_replicate_that_follows_names_what_is_new_once() {
     let output = replicate.wait(PATIENCE).await;
     assert_eq!(output.stderr.matches("table public.late is new").count(), 1, "{output:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replicate_that_follows_stops_when_a_table_leaves_the_publication() {
+    let stage = Stage::set("newcomers_unsent").await;
+    let replicate = stage.following().await;
+    stage
+        .on_blue("do $$ begin execute (select format('alter publication %I drop table p2', pubname) from pg_publication); end $$; insert into p2 values (1001, 'unsent')")
+        .await;
+    let says = "table public.p2 was created anew or taken out of our publication";
+    let stopped = replicate.wait(PATIENCE).await.expect(3);
+    assert!(stopped.stderr.contains(says) && stopped.stderr.contains("rollback --all"), "{stopped:?}");
+    let again = stage.run("replicate", &["--until-caught-up"]).await.expect(5);
+    assert!(again.stderr.contains("holds other tables than the plan's"), "{again:?}");
+}

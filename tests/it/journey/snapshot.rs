@@ -148,6 +148,33 @@ async fn the_vendors_sql_runs_once_on_a_copy_of_one_moment() {
     assert_eq!(stage.ask_green(left).await, "0");
 }
 
+/// Tables and views of the clone come to hang on what this makes.
+const TIES: &str = "create table whole (id int not null, note text) partition by range (id);
+    alter table whole attach partition p2 for values from (minvalue) to (maxvalue);
+    create view upon as select id from p1; create or replace view seen as select id from upon;
+    create function word() returns text language sql as $$ select 'w' $$; alter table p1 alter note set default word();";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_hangs_on_the_vendors_objects_is_taken_back_with_them_and_nobody_elses() {
+    let stage = Stage::set("snapshot_ties").await;
+    stage.desk.write("plan.yaml", PLAN);
+    stage.desk.write("vendor/1.sql", TIES);
+    stage.on_blue("create view seen as select id from p1").await;
+    stage.on_green("create schema theirs; create table theirs.kept (id int)").await;
+    stage.run("replicate", &[]).await.expect(0);
+    stage.on_green("create view theirs.upon as select id from whole").await;
+
+    let refused = stage.run("rollback", &["--all", "--yes"]).await;
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert!(refused.stderr.contains("theirs.upon"), "{}", refused.stderr);
+    assert_eq!(stage.ask_green("select count(*) from whole").await, "500", "nothing was dropped");
+    stage.on_green("drop view theirs.upon").await;
+    stage.run("rollback", &["--all", "--yes"]).await.expect(0);
+    let left = "select count(*) from pg_class where relnamespace = 'public'::regnamespace";
+    assert_eq!(stage.ask_green(left).await, "0");
+    assert_eq!(stage.ask_green("select count(*) from theirs.kept").await, "0", "it is still there");
+}
+
 const RULES_PLAN: &str = r#"version: 1
 name: NAME
 kind: blue_green
@@ -357,4 +384,55 @@ async fn revocations_after_the_moment_are_effective_before_green_opens() {
     assert_eq!(late["writes"]["inserted"], 50, "{report:#}");
     prepare("finish", &["--yes"]).run().await.expect(0);
     assert_eq!(stage.ask_green("select count(*) from pg_trigger where tgname = 'migrate_gate'").await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_about_a_table_that_blues_gate_is_not_on_is_refused() {
+    let stage = Stage::set("snapshot_ungated").await;
+    stage.on_blue(TOKENS).await;
+    let narrow = r#"["public.*"], exclude: ["public.login", "public.consent"]"#;
+    stage.desk.write("plan.yaml", &RULES_PLAN.replace("NAME", "ungated").replace(r#"["public.*"]"#, narrow));
+    stage.desk.write("vendor/1.sql", RENAMES);
+    for command in ["plan", "check"] {
+        let refused = stage.prepare(command, &[]).env("AMQP_URL", "amqp://127.0.0.1:1").run().await.expect(3);
+        let text = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(text.contains("REVOCATION_UNGATED"), "{text}");
+        assert!(text.contains("rule `login-ended` is about table public.login"), "{text}");
+        assert!(!text.contains("rule `token-revoked` is about"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_ledger_is_proved_before_clients_are_held() {
+    let stage = Stage::set("snapshot_ledger").await;
+    let broker = Broker::shared().await;
+    let plan = RULES_PLAN.replace("NAME", &format!("ledger-{:08x}", rand::random::<u32>()));
+    stage.desk.write("plan.yaml", &plan);
+    stage.desk.write("vendor/1.sql", RENAMES);
+    stage.desk.write("vendor/2.sql", "alter table consent_request rename to flow");
+    stage.on_blue(TOKENS).await;
+    stage.on_blue(CONSENTS).await;
+    let prepare = |command: &str, more: &[&str]| stage.prepare(command, more).env("AMQP_URL", broker.url());
+    prepare("replicate", &["--until-caught-up"]).run().await.expect(0);
+    stage.on_blue("update token set active = false where id <> 't1999'").await;
+    let mut cutover =
+        prepare("cutover", &[]).env("MIGRATE_SLEEP_POINT", "switch/pause-clients:planned").start();
+    cutover.falls_asleep().await;
+    // What the broker had given out, and nobody had read, is left for the pause.
+    let early: u64 = stage.ask_green("select count(*) from migrate.revocation").await.parse().unwrap();
+    assert!(early >= 1500, "{early}");
+    stage.on_blue("delete from login where id in ('l1', 'l2'); delete from consent_request where challenge = 'con4'").await;
+    cutover.signal(rustix::process::Signal::CONT);
+    let done = cutover.wait(PATIENCE).await.expect(0);
+    let says = format!("{early} revocations are proved on green before clients are held");
+    assert!(done.stderr.contains(&says), "{}", done.stderr);
+    assert_eq!(still_valid(&stage).await, [""; 0]);
+    let proved = |step: &str| {
+        format!(
+            "select string_agg(note->>'proved', ' ') from migrate.journal where step = '{step}' and note ? 'proved'"
+        )
+    };
+    let (in_pause, after) = ("switch/replay-revocations", "settle/replay-revocations");
+    assert_eq!(stage.ask_green(&proved(in_pause)).await, (2002 - early).to_string(), "those since");
+    assert_eq!(stage.ask_green(&proved(after)).await, "2002", "and all of them after it");
 }

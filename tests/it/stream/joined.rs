@@ -6,6 +6,7 @@ use migrate::error::Kind;
 use migrate::mapping::{Join, JoinSource, Joining};
 use migrate::pg::catalog;
 use migrate::pg::name::{Ident, TableName};
+use migrate::pg::target;
 use migrate::plan::{Side, TableSelection};
 use migrate::stream::follow::FollowStatus;
 use rand::rngs::StdRng;
@@ -77,11 +78,17 @@ const BY_CLIENT: Sources = [
 
 async fn set(name: &str, blue: u32, green: u32, green_ddl: &str, sources: Sources) -> Scene {
     let pair = Pair::of_majors(name, blue, green).await;
+    set_with(pair, BLUE, green_ddl, sources, "=").await
+}
+
+/// Where the plan's SQL compares keys with another operator.
+async fn set_with(pair: Pair, ddl: &str, green_ddl: &str, sources: Sources, equals: &str) -> Scene {
     let tables = sources.map(|(name, ..)| (name, &["challenge"] as &[&str]));
-    let mut scene = Scene::set(pair, BLUE, &tables).await;
+    let mut scene = Scene::set(pair, ddl, &tables).await;
+    let comparing = |text: &str| text.replace(" = ", &format!(" {equals} "));
     scene.green.batch_execute(green_ddl).await.unwrap();
     let facts = catalog::read(&scene.blue, Side::Blue, &TableSelection::default()).await.unwrap();
-    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
+    let texts = |texts: &[&str]| texts.iter().map(|text| comparing(text)).collect::<Vec<String>>();
     let source = |(name, key, indexes): (&str, &[&str], &[&str])| {
         (TableName::new("public", name), JoinSource { key: texts(key), indexes: texts(indexes) })
     };
@@ -92,7 +99,7 @@ async fn set(name: &str, blue: u32, green: u32, green_ddl: &str, sources: Source
     };
     let join = Join {
         key: key.iter().map(|name| Ident::new(*name)).collect(),
-        query: QUERY.into(),
+        query: comparing(QUERY),
         from: sources.map(source).into(),
     };
     let joins = [(TableName::new("public", "flow"), join)].into();
@@ -127,7 +134,8 @@ async fn assert_joined(scene: &Scene) {
             "select coalesce(string_agg(t::text, E'\\n' order by t::text collate \"C\"), '') from ({rows}\n) t"
         )
     };
-    let blue: String = scene.blue.query_one(&text(QUERY), &[]).await.unwrap().get(0);
+    let query = &scene.spec.joined[0].join.query;
+    let blue: String = scene.blue.query_one(&text(query), &[]).await.unwrap().get(0);
     let columns = "select login_challenge, client, subject, state, scope, login_remember, login_error, consent_challenge, granted from flow";
     let green: String = scene.green.query_one(&text(columns), &[]).await.unwrap().get(0);
     let only = |one: &str, other: &str| -> Vec<String> {
@@ -201,6 +209,35 @@ async fn a_change_of_any_of_the_tables_makes_the_rows_anew_that_it_concerns() {
         )
         .await;
     caught_up(&scene).await;
+}
+
+#[tokio::test]
+async fn keys_that_are_equal_in_another_case_are_one_row() {
+    let citext = |ddl: &str| ddl.replace("varchar(40)", "citext");
+    let blue = format!("create extension citext; {}", citext(BLUE));
+    let pair = Pair::of_majors("joined_citext", 15, 18).await;
+    let scene = set_with(pair, &blue, &citext(GREEN), BY_LOGIN, "operator(public.=)").await;
+    scene.run(CROWD).await;
+    caught_up(&scene).await;
+    for changes in [
+        "update login set challenge = 'L1' where challenge = 'l1'; update consent set login_challenge = 'L2' where challenge = 'c2'",
+        "update login set challenge = upper(challenge); delete from login where challenge = 'L4'; insert into login values ('l4', 'app', 's', null, null)",
+        "update consent_done set challenge = upper(challenge), granted = 'all'; update consent set login_challenge = upper(login_challenge)",
+        EVERY_CHANGE,
+    ] {
+        scene.run(changes).await;
+        caught_up(&scene).await;
+    }
+    // As the fence compares them.
+    let joining = &scene.spec.joined[0];
+    scene.green.batch_execute("set search_path = ''").await.unwrap();
+    let joined = target::join(&scene.green, joining).await.unwrap();
+    let source = joining.source(&TableName::new("public", "login")).unwrap();
+    let sql = joining.statements(&joined, 0).unwrap().compare(source).unwrap();
+    let rows = scene.green.query(&sql, &[&vec!["l2", "no"]]).await.unwrap();
+    assert_eq!(rows.len(), 1, "L2 is found");
+    let row = |at: usize| rows[0].get::<_, Option<String>>(at);
+    assert!(row(1).is_some() && row(1) == row(2), "{:?} {:?}", row(1), row(2));
 }
 
 /// Transactions over few keys, so that rows meet and part again, in whatever order.
@@ -335,4 +372,45 @@ async fn what_green_does_not_take_is_told() {
     assert_eq!(error.kind, Kind::Server, "{:?}", error.chain());
     assert_eq!(error.what, "green refuses joined rows of public.flow");
     assert!(error.chain().join(": ").contains("violates check constraint"), "{:?}", error.chain());
+}
+
+/// Which login a handled consent belongs to is asked by what was granted, which may be told of several.
+const BY_GRANT: Sources = {
+    let mut sources = BY_LOGIN;
+    sources[3].1 =
+        &["(select c.login_challenge from public.consent as c where c.verifier = consent_done.granted)"];
+    sources
+};
+
+#[tokio::test]
+async fn a_key_that_cannot_be_evaluated_is_told_as_that() {
+    const FILLED: &str = "insert into login values ('l1', 'app', 's', null, null); insert into consent values ('c1', 'l1', 'v');
+        insert into consent_done values ('d1', 'v', true)";
+    let many = |n: u32| {
+        format!("insert into login select 'n' || n, 'app', 's', null, null from generate_series(1, {n}) n")
+    };
+    let once = "delete from consent_done where challenge = 'd1'";
+    let twice = "insert into consent values ('c2', 'l1', 'v')";
+    // What one part wrote must not be lost when another fails before anything of it is written.
+    let in_parts = format!("{twice}; {}", many(45_000));
+    for (name, before, transaction) in
+        [("joined_fails", twice, many(300)), ("joined_fails_late", "select", in_parts)]
+    {
+        let scene = set(name, 15, 18, GREEN, BY_GRANT).await;
+        let follower = scene.follow();
+        for (number, written) in [FILLED, before].iter().enumerate() {
+            scene.run(written).await;
+            scene.drained(&follower, &format!("written {number}")).await;
+        }
+        follower.stop(PATIENCE).await.unwrap();
+        let transaction = format!("begin; {transaction}; {once}; commit");
+        scene.run(&transaction).await;
+        let error = scene.failure().await;
+        assert_eq!(error.what, "green refuses joined rows of public.flow", "{:?}", error.chain());
+        assert!(
+            error.chain().join(": ").contains("more than one row returned by a subquery"),
+            "{:?}",
+            error.chain()
+        );
+    }
 }
