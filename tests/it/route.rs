@@ -345,7 +345,7 @@ async fn another_process_finishes_or_takes_back_after_any_operation() {
     assert_eq!(traffic.end().await.0, Vec::<String>::new());
 }
 
-/// The task is dropped at some await: as near to kill -9 as one process comes.
+/// The task is dropped at some await, and its threads are at their end: as near to kill -9 as one process comes.
 #[tokio::test]
 async fn dying_inside_an_operation_leaves_what_another_process_can_finish() {
     let stage = Stage::new("route-aborted").await;
@@ -357,13 +357,18 @@ async fn dying_inside_an_operation_leaves_what_another_process_can_finish() {
         let before = stage.route().before().await.unwrap();
         let route = stage.route();
         let proof = stage.proof("green");
-        let dying = async {
+        let dying = async move {
             route.pause_all(within(5)).await?;
             route.switch_to_green(within(5)).await?;
             route.prove_green(&proof, within(5)).await?;
             route.resume_all(within(5)).await
         };
-        let _ = tokio::time::timeout(whole * eighth / 8, dying).await;
+        let lived = whole * eighth / 8;
+        let dies = move || {
+            let process = tokio::runtime::Runtime::new().unwrap();
+            let _ = process.block_on(async { tokio::time::timeout(lived, dying).await });
+        };
+        tokio::task::spawn_blocking(dies).await.unwrap();
         if eighth == 8 {
             whole = begun.elapsed();
         }

@@ -360,15 +360,22 @@ impl Instance {
     }
 
     /// Edits the file as one act; not written when nothing changes.
+    ///
+    /// A caller that gives up leaves the writing to its thread, which keeps the lock: 1. the disk is slow, and a step gives up;
+    /// 2. its undo reads the old file and has nothing to do; 3. the thread replaces the file after all. So the undo waits.
     pub(super) async fn edit(&self, edit: impl Fn(&Config) -> Result<String>) -> Result<()> {
-        let _alone = self.edits.lock().await;
+        let alone = Arc::clone(&self.edits).lock_owned().await;
         let old = self.read_config()?;
         let new = edit(&old)?;
         if new == old.text() {
             return Ok(());
         }
         let path = self.config.clone();
-        tokio::task::spawn_blocking(move || file::replace(&path, old.text(), &new))
+        let replacing = move || {
+            let _alone = alone;
+            file::replace(&path, old.text(), &new)
+        };
+        tokio::task::spawn_blocking(replacing)
             .await
             .doing(Kind::Bug, || "writing the configuration panicked".into())?
     }
